@@ -1,0 +1,75 @@
+# A machine with Debian 12 and a checkout needs nothing else: every target begins with `make setup`.
+#
+#   make demo             see it work                     make check   lint, format, types
+#   make test [ARGS=...]  the test suite                  make clean   remove what the targets made
+#   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# What make setup takes from Debian, and what for.
+APT := python3-venv  # the virtual environment
+APT += gcc           # wheels are not published for every machine: python-pytun, and the compiled datapath
+APT += python3-dev
+APT += iproute2      # namespaces; the tests compare with kernel veth through ip, tc and bridge
+APT += iputils-ping
+APT += iperf3
+APT += ethtool       # offloads, in tests
+APT += tcpdump       # captures on both ends, in tests
+APT += nftables      # marks and conntrack, in tests
+
+.PHONY: setup demo test check bench lock clean
+
+setup: $(VENV)/.ready
+	@echo "setup: vethd and vethctl are in $(VENV)/bin"
+
+# What `pip install` compiles; an older extension would run instead of a newer source.
+COMPILED := $(wildcard vethd/datapath/*.py vethd/datapath/*.pxd vethd/frameio/*.pyx)
+
+$(VENV)/.ready: Makefile pyproject.toml requirements.lock $(COMPILED)
+	@missing=; for p in $(APT); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && ! command -v apt-get >/dev/null; then \
+		echo "setup: no apt-get here, going on without Debian's$$missing"; \
+	elif [ -n "$$missing" ]; then \
+		echo "setup: apt-get install$$missing"; \
+		$(SUDO) apt-get -qq update && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
+	fi
+	@echo "setup: virtual environment in $(VENV), packages of requirements.lock"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -r requirements.lock
+	@echo "setup: vethd itself, editable"
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.ready
+	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo.sh
+
+# VETHD_NO_EXTENSIONS=1 tests the interpreted datapath, VETHD_REQUIRE_EXTENSIONS=1 insists on the compiled one.
+SPEED := $(foreach v,VETHD_NO_EXTENSIONS VETHD_REQUIRE_EXTENSIONS,$(if $($(v)),$(v)=$($(v))))
+
+test: $(VENV)/.ready
+	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/.ready
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.ready
+	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+# Resolves the ranges of pyproject.toml anew, in an environment that holds nothing else.
+lock:
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	$(PYTHON) -m venv "$$tmp" && \
+	"$$tmp"/bin/pip install -qq --disable-pip-version-check --upgrade setuptools 'Cython>=3.1,<4' --editable '.[test]' && \
+	{ echo '# Written by `make lock` on Python 3.11: what CI and `make setup` install.'; \
+	  "$$tmp"/bin/pip freeze --all --exclude-editable --exclude pip; } > "$$tmp"/lock && \
+	cp "$$tmp"/lock requirements.lock
+
+clean:
+	@$(SUDO) rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@$(SUDO) find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@$(SUDO) rm -f vethd/*/*.so vethd/datapath/*.c vethd/frameio/*.c
