@@ -1,0 +1,168 @@
+"""Every error that a client can meet: one class per kind, one number and one stable word each.
+
+`KINDS` is what the documentation and the tests read. A `kind` never changes its meaning and a code is never reused; the
+message is for people and may change.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+from typing import Any, ClassVar, Final
+
+
+class VethdError(Exception):
+    """Base of all errors that are answered to a client.
+
+    message: what went wrong, naming the end and the field. hint: what to do about it, or None.
+    errno: the kernel's errno where the kernel refused, or None.
+    """
+
+    code: ClassVar[int] = -32603
+    kind: ClassVar[str] = "internal"
+    summary: ClassVar[str] = "a bug in vethd; its log says more"
+
+    def __init__(self, message: str, *, hint: str | None = None, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.errno = errno
+
+    def data(self) -> dict[str, Any]:
+        """The `data` member of the JSON-RPC error: kind, and errno and hint where there are any."""
+        data: dict[str, Any] = {"kind": self.kind}
+        if self.errno is not None:
+            data["errno"] = errno_names.errorcode.get(self.errno, str(self.errno))
+        if self.hint is not None:
+            data["hint"] = self.hint
+        return data
+
+
+class ParseError(VethdError):
+    """Raised when a line is not one JSON text in UTF-8, or nested too deeply to be read."""
+
+    code, kind, summary = -32700, "parse_error", "the line is not a JSON text"
+
+
+class InvalidRequest(VethdError):
+    """Raised when a JSON text is not a request of JSON-RPC 2.0, or is too large."""
+
+    code, kind, summary = -32600, "invalid_request", "the JSON text is not a request"
+
+
+class MethodNotFound(VethdError):
+    """Raised when there is no method of that name."""
+
+    code, kind, summary = -32601, "method_not_found", "no such method"
+
+
+class InvalidParams(VethdError):
+    """Raised when a request's fields are missing, unknown, or of the wrong type or range."""
+
+    code, kind, summary = -32602, "invalid_params", "a field of the request is missing, unknown or wrong"
+
+
+class InvalidName(VethdError):
+    """Raised when an interface name is not one that the kernel would take."""
+
+    code, kind, summary = -32001, "invalid_name", "not a valid interface name"
+
+
+class InvalidAddress(VethdError):
+    """Raised when a MAC address is malformed, zero or multicast."""
+
+    code, kind, summary = -32002, "invalid_address", "not a valid unicast MAC address"
+
+
+class MtuOutOfRange(VethdError):
+    """Raised when an MTU is below 68 or above what a TAP can have (65521)."""
+
+    code, kind, summary = -32003, "mtu_out_of_range", "an MTU outside 68..65521"
+
+
+class LinkExists(VethdError):
+    """Raised when the namespace already has an interface of that name."""
+
+    code, kind, summary = -32004, "link_exists", "an interface of that name exists in the namespace"
+
+
+class NoSuchLink(VethdError):
+    """Raised when no end of vethd has that name (in that namespace)."""
+
+    code, kind, summary = -32005, "no_such_link", "no such link"
+
+
+class AmbiguousName(VethdError):
+    """Raised when ends in several namespaces have the name and none is in the caller's."""
+
+    code, kind, summary = -32006, "ambiguous_name", "the name exists in several namespaces"
+
+
+class NoSuchNetns(VethdError):
+    """Raised when a namespace is not there, or what is there is not a network namespace."""
+
+    code, kind, summary = -32007, "no_such_netns", "not a network namespace"
+
+
+class NotPermitted(VethdError):
+    """Raised when the caller's uid and groups don't allow the method."""
+
+    code, kind, summary = -32008, "not_permitted", "the caller may not do this"
+
+
+class LimitReached(VethdError):
+    """Raised when a limit (ends, workers, file descriptors, clients) would be exceeded."""
+
+    code, kind, summary = -32009, "limit_reached", "a limit of the daemon is reached"
+
+
+class KernelRefused(VethdError):
+    """Raised when the kernel refused a step; `errno` is its answer and everything done so far is undone."""
+
+    code, kind, summary = -32010, "kernel_refused", "the kernel refused a step"
+
+
+class TunMissing(VethdError):
+    """Raised when /dev/net/tun can't be used; the hint says whether module, node or capability is missing."""
+
+    code, kind, summary = -32011, "tun_missing", "/dev/net/tun can't be used"
+
+
+class WorkerFailed(VethdError):
+    """Raised when no worker could take the pair."""
+
+    code, kind, summary = -32012, "worker_failed", "no worker process could take the pair"
+
+
+class ShuttingDown(VethdError):
+    """Raised when the daemon is about to exit and takes no more changes."""
+
+    code, kind, summary = -32013, "shutting_down", "the daemon is shutting down"
+
+
+KINDS: Final[tuple[type[VethdError], ...]] = (
+    ParseError,
+    InvalidRequest,
+    MethodNotFound,
+    InvalidParams,
+    VethdError,
+    InvalidName,
+    InvalidAddress,
+    MtuOutOfRange,
+    LinkExists,
+    NoSuchLink,
+    AmbiguousName,
+    NoSuchNetns,
+    NotPermitted,
+    LimitReached,
+    KernelRefused,
+    TunMissing,
+    WorkerFailed,
+    ShuttingDown,
+)
+
+
+def no_fd_left(what: str, number: int | None) -> LimitReached:
+    """The error for EMFILE and ENFILE. what: which step met it, with a colon, or ""."""
+    return LimitReached(
+        f"{what}no file descriptor is free", hint="raise LimitNOFILE (ulimit -n) of the daemon", errno=number
+    )
