@@ -1,0 +1,34 @@
+"""The journey of a frame, sans I/O: no socket, no loop, no clock. Read skb, netdev, veth, softnet in this order.
+
+One source, two speeds: each module is plain Python and is also compiled with Cython, through the .pxd beside it that
+gives it C types. The compiled one runs where it was built; `VETHD_NO_EXTENSIONS=1` runs the source all the same, and
+`VETHD_REQUIRE_EXTENSIONS=1` makes a missing extension an error. Both do the same to the last counter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
+from typing import Literal
+
+if os.environ.get("VETHD_NO_EXTENSIONS") == "1":
+    for _path in __path__:  # a finder that knows source files only, for this package's directory
+        sys.path_importer_cache[_path] = FileFinder(_path, (SourceFileLoader, SOURCE_SUFFIXES))
+
+
+def speed() -> Literal["compiled", "interpreted"]:
+    """Which of the two runs in this process. Raises ImportError when it is not the one that was asked for."""
+    from vethd.datapath import netdev, skb, softnet, veth
+
+    interpreted = [module.__name__ for module in (netdev, skb, softnet, veth) if str(module.__file__).endswith(".py")]
+    if interpreted and os.environ.get("VETHD_REQUIRE_EXTENSIONS") == "1":
+        raise ImportError(f"VETHD_REQUIRE_EXTENSIONS is set, but not compiled: {', '.join(interpreted)}")
+    return "interpreted" if interpreted else "compiled"
+
+
+def why() -> str:
+    """Why it is that speed, in words."""
+    if speed() == "compiled":
+        return "extensions are built"
+    return "VETHD_NO_EXTENSIONS is set" if os.environ.get("VETHD_NO_EXTENSIONS") == "1" else "extensions are not built"
