@@ -1,0 +1,31 @@
+"""Fixtures for tests of frame I/O: TAPs in namespaces of their own, and proof that nothing of them is left."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.frameio.taps import Taps
+from tests.kit import netns as kit_netns
+from tests.kit.netns import Namespaces
+
+
+@pytest.fixture(autouse=True)
+def _names_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices and namespaces made here can be told from those of other tests by their names."""
+    monkeypatch.setattr(kit_netns, "PREFIX", f"vtw{os.getpid()}")
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_leaked() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before, "a file descriptor was left open"
+
+
+@pytest.fixture
+def taps(_no_descriptor_is_leaked: None, netns: Namespaces) -> Iterator[Taps]:
+    """A factory of TAPs; they are gone after the test, before their namespaces."""
+    made = Taps(netns)
+    yield made
+    made.close()

@@ -1,0 +1,6 @@
+from vethd.datapath.netdev import NetDevice
+from vethd.datapath.skb import Skb, SkbPool
+from vethd.datapath.softnet import SoftnetData
+
+def read_batch(dev: NetDevice, quota: int, pool: SkbPool) -> list[Skb]: ...
+def write_batch(batch: list[Skb], softnet: SoftnetData) -> list[tuple[NetDevice, int]]: ...

@@ -1,0 +1,87 @@
+"""Frame I/O by read and write on pooled buffers: any kernel, always there.
+
+The batches run in C where the extension was built (`_batch.pyx`) and the datapath is compiled, else in Python
+(`batch.py`); both do the same to the last counter.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from vethd.datapath import speed
+from vethd.datapath.netdev import NetDevice
+from vethd.datapath.skb import Skb, SkbPool
+from vethd.datapath.softnet import SoftnetData
+from vethd.frameio import batch
+from vethd.frameio.base import DeviceGone, drop_point
+
+
+class Batches(NamedTuple):
+    """How a batch is read and written; see batch.py."""
+
+    read: Callable[[NetDevice, int, SkbPool], list[Skb]]
+    write: Callable[[list[Skb], SoftnetData], list[tuple[NetDevice, int]]]
+
+
+INTERPRETED: Final = Batches(batch.read_batch, batch.write_batch)
+
+
+def compiled() -> Batches | None:
+    """The batches in C; None where they were not built or the datapath is interpreted.
+
+    Raises ImportError when VETHD_REQUIRE_EXTENSIONS asks for what is not there.
+    """
+    if speed() == "interpreted":  # C code takes the compiled Skb alone
+        return None
+    try:
+        from vethd.frameio import _batch
+    except ImportError:
+        if os.environ.get("VETHD_REQUIRE_EXTENSIONS") == "1":
+            raise
+        return None
+    return Batches(_batch.read_batch, _batch.write_batch)
+
+
+#: The fastest there is. Looked up at import: later a worker may not be able to read its own program any more.
+FASTEST: Final = compiled() or INTERPRETED
+
+
+class Syscalls:
+    """One read per frame in, one write per frame out. Implements `base.FrameIO`.
+
+    batches: how; the fastest there is when not given.
+    """
+
+    name = "syscalls"
+
+    def __init__(self, softnet: SoftnetData, batches: Batches | None = None) -> None:
+        self._softnet = softnet
+        self._pool = softnet.pool
+        self._read, self._write = batches or FASTEST
+        self.gone: list[NetDevice] = []
+
+    def receive(self, dev: NetDevice, quota: int) -> list[Skb]:
+        """See FrameIO.receive. The header is read with the frame; a runt shorter than it has a negative length."""
+        try:
+            return self._read(dev, quota, self._pool)
+        except OSError as error:
+            raise DeviceGone from error
+
+    def deliver(self, batch: list[Skb]) -> None:
+        """See FrameIO.deliver. The receiving stack of the kernel runs inside each write."""
+        for dev, error in self._write(batch, self._softnet):
+            self._undelivered(dev, error)
+        self._pool.free_batch(batch)
+
+    def _undelivered(self, dev: NetDevice, error: int) -> None:
+        """Count a failed write to `dev` at the end where the frame came from."""
+        sender = dev.peer
+        if sender is None:
+            raise AssertionError("a frame in the backlog has no sender")
+        sender.drops[drop_point(error)] += 1
+        self._softnet.touch(sender)
+        if error == errno.EBADFD and dev not in self.gone:
+            self.gone.append(dev)
