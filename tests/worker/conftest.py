@@ -1,0 +1,90 @@
+"""Fixtures for tests of the worker: processes, ends, and proof after each test that nothing of them is left."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.frameio.taps import Taps
+from tests.kit import netns as kit_netns
+from tests.kit.netns import Namespaces
+from tests.kit.processes import descendants
+from tests.worker.ends import StandIn
+from tests.worker.subject import ENDS, Worker
+from vethd.worker.counters import Counters
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture(autouse=True)
+def _names_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices and namespaces made here can be told from those of other tests by their names."""
+    monkeypatch.setattr(kit_netns, "PREFIX", f"vtw{os.getpid()}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """A test leaves neither a descriptor nor a process."""
+    descriptors, processes = len(os.listdir("/proc/self/fd")), set(descendants(os.getpid()))
+    yield
+    assert set(descendants(os.getpid())) == processes, "a process was left"
+    assert len(os.listdir("/proc/self/fd")) == descriptors, "a file descriptor was left open"
+
+
+@pytest.fixture
+def taps(_nothing_is_left: None, netns: Namespaces) -> Iterator[Taps]:
+    """A factory of TAPs; they are gone after the test, before their namespaces."""
+    made = Taps(netns)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stand_in(_nothing_is_left: None) -> Iterator[Callable[..., StandIn]]:
+    """A function that makes a stand-in end."""
+    with ExitStack() as stack:
+
+        def make(hdr_len: int = 10, *, room: int = 4 << 20) -> StandIn:
+            made = StandIn(hdr_len, room=room)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def counters(_nothing_is_left: None) -> Iterator[Counters]:
+    """Counters with rows for ENDS ends, all zero."""
+    made = Counters.create(ENDS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start_worker(
+    stand_in: Callable[..., StandIn], taps: Taps, counters: Counters, tmp_path: Path
+) -> Iterator[StartWorker]:
+    """A function that starts a worker process on the test's counters; nothing has been said yet.
+
+    It asks for the fixtures of the ends, so that workers give their pairs back before the ends are closed.
+    """
+    started: list[Worker] = []
+    with ExitStack() as stack:
+
+        def start(slot: int = 0) -> Worker:
+            made = Worker(tmp_path / f"worker{len(started)}.log", counters, slot)
+            started.append(made)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def worker(start_worker: StartWorker) -> Worker:
+    """A worker that has been greeted and holds no pair yet."""
+    made = start_worker()
+    made.greet()
+    return made

@@ -1,0 +1,202 @@
+"""child.py: a worker as the supervisor has it - asked, answered, and believed only as far as the protocol goes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from vethd.worker.channel import PROTOCOL_VERSION, Message
+from vethd.worker.child import Child, WorkerDied
+from vethd.worker.counters import Counters
+
+#: Run in place of the interpreter that would run the worker: it has the channel, and says what it was told to say.
+IMPOSTOR = """#!{python}
+import array, json, os, signal, socket, sys
+channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--channel") + 1]))
+fd = array.array("i", [0])
+ready = dict(op="ready", version={version}, pid=os.getpid(), frameio="syscalls", datapath="interpreted", why="")
+def say(*messages):
+    for message in messages:
+        channel.send(message if isinstance(message, bytes) else json.dumps(message).encode())
+{speech}
+signal.pause()
+"""
+
+
+class Supervisor:
+    """Makes children, keeps what they report, and sees all of them to their end."""
+
+    def __init__(self) -> None:
+        self.reports: list[Message] = []
+        self.deaths: list[Child] = []
+        self.children: list[Child] = []
+        self._news = asyncio.Event()
+
+    def spawn(self) -> Child:
+        child = Child(asyncio.get_running_loop(), self._on_report, self.deaths.append)
+        self.children.append(child)
+        return child
+
+    def _on_report(self, _child: Child, message: Message) -> None:
+        self.reports.append(message)
+        self._news.set()
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is reached that a report brings about."""
+        async with asyncio.timeout(10):
+            while not reached():
+                await self._news.wait()
+                self._news.clear()
+
+    async def end(self) -> None:
+        for child in self.children:
+            child.kill("the test is over")
+            async with asyncio.timeout(10):
+                await child.ended.wait()
+
+
+@pytest.fixture
+async def supervisor(_nothing_is_left: None) -> AsyncIterator[Supervisor]:
+    """A supervisor whose workers have all ended after the test."""
+    made = Supervisor()
+    yield made
+    await made.end()
+
+
+@pytest.fixture
+def impostor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """A function that makes the next child a program which says something of its own."""
+
+    def install(speech: str) -> None:
+        program = tmp_path / "impostor"
+        program.write_text(IMPOSTOR.format(python=sys.executable, version=PROTOCOL_VERSION, speech=speech))
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return install
+
+
+def environment_of(pid: int) -> set[str]:
+    """The names of the variables that a process was started with."""
+    entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return {entry.split("=")[0] for entry in entries if entry}
+
+
+async def ended(child: Child) -> str:
+    """Why the child died, once it has."""
+    async with asyncio.timeout(10):
+        await child.ended.wait()
+    return child.why_dead
+
+
+async def test_a_child_becomes_ready_takes_a_slot_and_answers(supervisor: Supervisor, counters: Counters) -> None:
+    child = supervisor.spawn()
+    async with asyncio.timeout(10):
+        ready = await child.ready
+        await child.hello(0, counters.fd, counters.ends)
+        await asyncio.gather(*(child.request("ping") for _ in range(20)))
+    assert (ready["version"], ready["pid"], child.alive) == (PROTOCOL_VERSION, child.pid, True)
+
+
+async def test_a_stopped_child_ends_well(supervisor: Supervisor) -> None:
+    child = supervisor.spawn()
+    async with asyncio.timeout(10):
+        await child.ready
+    child.stop()
+    assert await ended(child) == "exit status 0"
+    assert (supervisor.deaths, child.alive) == ([child], False)
+
+
+async def test_the_death_of_a_child_reaches_everybody_who_waits_for_it(
+    supervisor: Supervisor, counters: Counters
+) -> None:
+    child = supervisor.spawn()
+    async with asyncio.timeout(10):
+        await child.ready
+        await child.hello(0, counters.fd, counters.ends)
+    os.kill(child.pid, signal.SIGSTOP)
+    waiting = [child.request("ping") for _ in range(3)]
+    os.kill(child.pid, signal.SIGKILL)
+    assert "signal 9" in await ended(child)
+    for future in (*waiting, child.request("ping")):
+        with pytest.raises(WorkerDied, match="signal 9"):
+            await future
+    assert supervisor.deaths == [child]
+
+
+async def test_a_child_that_dies_before_it_is_ready_is_a_death_too(
+    supervisor: Supervisor, impostor: Callable[[str], None]
+) -> None:
+    impostor("os._exit(3)")
+    child = supervisor.spawn()
+    assert "exit status 3" in await ended(child)
+    with pytest.raises(WorkerDied):
+        await child.ready
+
+
+async def test_the_last_words_of_a_child_that_ends_by_itself_are_heard(
+    supervisor: Supervisor, counters: Counters, capfd: pytest.CaptureFixture[str]
+) -> None:
+    children = [supervisor.spawn() for _ in range(4)]
+    for child in children:
+        async with asyncio.timeout(10):
+            await child.ready
+            await child.hello(0, counters.fd, counters.ends)
+        child.request("fly")
+        await ended(child)
+    assert capfd.readouterr().err == len(children) * "vethd worker: unknown op 'fly'\n"
+
+
+async def test_what_a_child_reports_is_handed_on(supervisor: Supervisor, impostor: Callable[[str], None]) -> None:
+    impostor('say(ready, dict(op="gone", end=3), dict(op="hdr_invalid", end=4, frames=16))')
+    child = supervisor.spawn()
+    await supervisor.until(lambda: len(supervisor.reports) == 2)
+    assert child.alive
+    assert supervisor.reports == [{"op": "gone", "end": 3}, {"op": "hdr_invalid", "end": 4, "frames": 16}]
+
+
+@pytest.mark.parametrize(
+    ("speech", "why"),
+    [
+        ('say(ready | {"version": 999})', "an unexpected ready"),
+        ("say(ready, ready)", "an unexpected ready"),
+        ('say(ready, dict(op="ack", seq=1))', "an acknowledgement of nothing"),
+        ('say(ready, dict(op="fly"))', "unknown op"),
+        ('say(ready, dict(op="gone", end="3"))', "field end is not of type int"),
+        ('say(ready, dict(op="gone", end=-1))', "field end is out of range"),
+        ('say(ready | {"why": "\\x1b[2J"})', "field why is not printable"),
+        ('say(b"nonsense")', "not a message"),
+        ('say(b"[" * 60000)', "not a message"),
+        (
+            "channel.sendmsg([json.dumps(ready).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])",
+            "a worker sends no file descriptors",
+        ),
+        ("say(b'')", "closed"),
+    ],
+)
+async def test_a_child_that_breaks_the_protocol_is_killed(
+    supervisor: Supervisor, impostor: Callable[[str], None], speech: str, why: str
+) -> None:
+    impostor(speech)
+    child = supervisor.spawn()
+    assert why in await ended(child)
+    assert "signal 9" in child.why_dead
+    assert supervisor.reports == []
+
+
+@pytest.mark.parametrize("environment", ["PYTHONPATH", "LD_PRELOAD", "SECRET"])
+async def test_a_child_gets_no_environment_but_vethds_own(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, environment: str
+) -> None:
+    monkeypatch.setenv(environment, "")
+    monkeypatch.setenv("VETHD_ANYTHING", "1")
+    child = supervisor.spawn()
+    async with asyncio.timeout(10):
+        await child.ready
+    names = environment_of(child.pid)
+    assert "VETHD_ANYTHING" in names
+    assert [name for name in names if not name.startswith(("VETHD_", "LC_CTYPE"))] == []

@@ -1,0 +1,311 @@
+"""loop.py in this process, turn by turn: what happens between two turns is then up to the test.
+
+Everything that does not depend on the turn is tested on a real worker process, in the other files here.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from itertools import pairwise
+
+import pytest
+
+from tests.frameio.taps import Taps
+from tests.kit.frames import numbered
+from tests.kit.packets import PacketSocket
+from tests.worker.ends import PLAIN_HEADER, End, StandIn, ends_of
+from vethd.datapath.softnet import SoftnetData
+from vethd.drops import READ_DROPS, DropPoint
+from vethd.frameio.syscalls import Syscalls
+from vethd.worker.channel import Message
+from vethd.worker.counters import Counters, EndCounters
+from vethd.worker.loop import HDR_INVALID_REPORT, WorkerLoop
+
+MakeStandIn = Callable[..., StandIn]
+
+
+class Recorder:
+    """In place of the channel: keeps what the loop reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.reports.append(message)
+
+    def all(self, op: str) -> list[Message]:
+        return [message for message in self.reports if message["op"] == op]
+
+
+class Bench:
+    """A WorkerLoop on the running loop, whose turns the test counts."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.counters = counters
+        self.softnet = SoftnetData()
+        self.recorder = Recorder()
+        self.failures: list[str] = []
+        self.loop.set_exception_handler(lambda _loop, context: self.failures.append(repr(context.get("exception"))))
+        self.worker = WorkerLoop(self.loop, self.softnet, Syscalls(self.softnet), counters, 0)
+        self.worker.bind(self.recorder)  # type: ignore[arg-type]  # a stand-in for the channel
+        self.added: list[int] = []
+
+    def add(self, *ends: End) -> None:
+        """Add pairs of ends, numbered from 0; the loop owns copies of their fds."""
+        for at in range(0, len(ends), 2):
+            pair = ends[at : at + 2]
+            first = len(self.added)
+            described = [
+                {"number": number, "mtu": 1500, "address": "02767400000" + str(which), "netns": which}
+                | {"carrier": True, "hdr_len": pair[which].hdr_len}
+                for which, number in enumerate((first, first + 1))
+            ]
+            self.handle("add", [os.dup(fd) for fd in ends_of(*pair)], ends=described)
+            self.added += [first, first + 1]
+
+    def handle(self, op: str, fds: list[int] | None = None, **fields: object) -> None:
+        self.worker.handle({"op": op, "seq": 0, **fields}, fds or [])
+
+    async def turn(self, count: int = 1) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async def turn_until(self, reached: Callable[[], bool], most: int = 10_000) -> None:
+        """Let the loop turn until something is reached, at most so many times."""
+        for _ in range(most):
+            if reached():
+                return
+            await self.turn()
+        raise AssertionError(f"not reached in {most} turns; failures: {self.failures}")
+
+    def end(self, number: int) -> EndCounters:
+        return self.counters.load_end(number)
+
+    def drops(self, number: int) -> dict[DropPoint, int]:
+        return {point: self.end(number).drops[point] for point in DropPoint if self.end(number).drops[point]}
+
+    def finish(self) -> None:
+        """Take the ends out and check the books and that no callback failed."""
+        self.handle("del", ends=self.added)
+        assert self.failures == []
+        assert self.softnet.pool.in_use == 0
+        for number in self.added:
+            row, peer = self.end(number), self.end(number ^ 1)
+            assert row.read == peer.rx_packets + row.merged + sum(row.drops[point] for point in READ_DROPS)
+
+
+@pytest.fixture
+async def bench(stand_in: MakeStandIn, taps: Taps, counters: Counters) -> AsyncIterator[Bench]:
+    """A WorkerLoop that is checked and emptied before its ends go."""
+    made = Bench(counters)
+    yield made
+    made.finish()
+
+
+# -- turns ------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_turn_reads_no_more_than_the_weight_and_delivers_no_more_than_the_budget(
+    bench: Bench, stand_in: MakeStandIn
+) -> None:
+    a, b = stand_in(), stand_in()
+    bench.softnet.dev_weight, bench.softnet.netdev_budget = 10, 4
+    for number in range(100):
+        a.send(numbered(number))
+    bench.add(a, b)
+    seen: list[tuple[int, int]] = [(0, 0)]
+    while bench.softnet.processed < 100:
+        await bench.turn()
+        seen.append((bench.end(0).read, bench.softnet.processed))
+    steps = [(read - before[0], done - before[1]) for before, (read, done) in pairwise(seen)]
+    assert max(read for read, _done in steps) <= 10
+    assert max(done for _read, done in steps) <= 4
+    assert len(b.waiting()) == 100
+
+
+async def test_every_ready_end_is_read_before_the_loop_comes_back_to_the_first(
+    bench: Bench, stand_in: MakeStandIn
+) -> None:
+    senders = [stand_in() for _ in range(5)]
+    bench.softnet.dev_weight = 1
+    for sender in senders:
+        for number in range(20):
+            sender.send(numbered(number))
+    bench.add(*(end for sender in senders for end in (sender, stand_in())))
+    for _ in range(20):
+        await bench.turn()
+        read = [bench.end(2 * pair).read for pair in range(len(senders))]
+        assert max(read) - min(read) <= 1
+    await bench.turn_until(lambda: bench.softnet.processed == 100)
+
+
+@pytest.mark.parametrize("backpressure", [False, True], ids=["drop", "backpressure"])
+async def test_the_end_that_has_waited_longest_for_the_backlog_comes_first(
+    bench: Bench, stand_in: MakeStandIn, backpressure: bool
+) -> None:
+    """A backlog of one batch and three ends that never run dry: each of them gets a third."""
+    bench.softnet.dev_weight = bench.softnet.netdev_max_backlog = 4
+    bench.softnet.backpressure = backpressure
+    senders = [stand_in() for _ in range(3)]
+    for sender in senders:
+        for number in range(400):
+            sender.send(numbered(number))
+    bench.add(*(end for sender in senders for end in (sender, stand_in())))
+    await bench.turn_until(lambda: bench.softnet.processed >= 120)
+    shares = [bench.end(2 * pair).tx_packets for pair in range(3)]
+    assert max(shares) - min(shares) <= 4
+    bench.handle("drain")
+
+
+async def test_counters_are_published_when_nothing_reaches_the_backlog(bench: Bench, stand_in: MakeStandIn) -> None:
+    a, b = stand_in(), stand_in()
+    bench.add(a, b)
+    a.send(b"short")
+    await bench.turn_until(lambda: bench.end(0).read == 1)
+    assert bench.drops(0) == {DropPoint.PKT_TOO_SMALL: 1}
+
+
+async def test_del_delivers_what_was_accepted(bench: Bench, stand_in: MakeStandIn) -> None:
+    a, b = stand_in(), stand_in()
+    bench.softnet.netdev_budget = 1
+    for number in range(50):
+        a.send(numbered(number))
+    bench.add(a, b)
+    await bench.turn_until(lambda: bench.end(0).read == 50)
+    assert bench.softnet.pending()
+    bench.handle("del", ends=[0, 1])
+    assert (len(b.waiting()), bench.end(1).rx_packets, bench.softnet.pending()) == (50, 50, False)
+
+
+async def test_drain_empties_the_backlog_and_reads_no_more(bench: Bench, stand_in: MakeStandIn) -> None:
+    a, b = stand_in(), stand_in()
+    bench.softnet.netdev_budget = 1
+    for number in range(50):
+        a.send(numbered(number))
+    bench.add(a, b)
+    await bench.turn_until(lambda: bench.end(0).read == 50)
+    bench.handle("drain")
+    assert (len(b.waiting()), bench.softnet.pending()) == (50, False)
+    a.send(numbered(51))
+    await bench.turn(20)
+    assert bench.end(0).read == 50
+
+
+# -- backpressure -----------------------------------------------------------------------------------------------------
+
+
+async def fill_until_one_end_is_paused(bench: Bench, first: StandIn, second: StandIn, stand_in: MakeStandIn) -> None:
+    """Two pairs on a backlog of 8: the first end fills it, so that the second must wait with its frames."""
+    bench.softnet.netdev_max_backlog, bench.softnet.netdev_budget = 8, 1
+    bench.softnet.backpressure = True
+    for number in range(40):
+        first.send(numbered(number))
+        second.send(numbered(number))
+    bench.add(first, stand_in(), second, stand_in())
+    await bench.turn_until(lambda: bench.softnet.room() == 0)
+    await bench.turn(2)
+
+
+async def test_under_backpressure_every_frame_is_read_in_the_end_and_none_is_dropped(
+    bench: Bench, stand_in: MakeStandIn
+) -> None:
+    await fill_until_one_end_is_paused(bench, stand_in(), stand_in(), stand_in)
+    await bench.turn_until(lambda: bench.softnet.processed == 80)
+    assert (bench.drops(0), bench.drops(2), bench.softnet.dropped) == ({}, {}, 0)
+
+
+async def test_a_paused_end_can_be_deleted(bench: Bench, stand_in: MakeStandIn) -> None:
+    await fill_until_one_end_is_paused(bench, stand_in(), stand_in(), stand_in)
+    bench.handle("del", ends=[2, 3])
+    bench.handle("del", ends=[0, 1])
+    read = bench.end(0).read + bench.end(2).read
+    await bench.turn(20)
+    assert bench.end(0).read + bench.end(2).read == read == bench.softnet.processed
+
+
+async def test_paused_ends_are_read_again_when_the_cap_is_raised(bench: Bench, stand_in: MakeStandIn) -> None:
+    await fill_until_one_end_is_paused(bench, stand_in(), stand_in(), stand_in)
+    bench.handle("sysctl", values={"netdev_max_backlog": 1000, "netdev_budget": 300})
+    await bench.turn_until(lambda: bench.softnet.processed == 80)
+
+
+# -- devices that go --------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_device_is_reported_once_though_frames_for_it_are_queued(bench: Bench, taps: Taps) -> None:
+    a, b = taps.make(), taps.make()
+    bench.softnet.netdev_budget = 4
+    with closing(PacketSocket(a.netns, a.name)) as sender:
+        for number in range(60):
+            sender.send(numbered(number))
+    bench.add(a, b)
+    await bench.turn_until(lambda: bench.end(0).read == 60)
+    assert bench.softnet.pending()
+    b.delete()
+    await bench.turn_until(lambda: bool(bench.recorder.all("gone")) and not bench.softnet.pending())
+    await bench.turn(20)
+    assert bench.recorder.all("gone") == [{"op": "gone", "end": 1}]
+    assert bench.drops(0).keys() == {DropPoint.WRITE_FAILED}
+
+
+async def test_frames_to_a_gone_end_are_dropped_as_peer_gone(bench: Bench, taps: Taps) -> None:
+    a, b = taps.make(), taps.make()
+    bench.add(a, b)
+    b.delete()
+    await bench.turn_until(lambda: bool(bench.recorder.all("gone")))
+    with closing(PacketSocket(a.netns, a.name)) as sender:
+        sender.send(numbered(0))
+    await bench.turn_until(lambda: bench.end(0).read == 1)
+    assert bench.drops(0) == {DropPoint.PEER_GONE: 1}
+
+
+async def test_frames_of_a_deleted_device_are_charged_though_the_other_is_deleted_too(bench: Bench, taps: Taps) -> None:
+    a, b = taps.make(), taps.make()
+    bench.softnet.netdev_budget = 4
+    with closing(PacketSocket(b.netns, b.name)) as sender:
+        for number in range(60):
+            sender.send(numbered(number))
+    bench.add(a, b)
+    await bench.turn_until(lambda: bench.end(1).read == 60)
+    b.delete()
+    await bench.turn_until(lambda: bool(bench.recorder.all("gone")))
+    a.delete()
+    await bench.turn_until(lambda: len(bench.recorder.all("gone")) == 2 and not bench.softnet.pending())
+    assert bench.recorder.all("gone") == [{"op": "gone", "end": 1}, {"op": "gone", "end": 0}]
+    assert bench.end(1).read == bench.end(0).rx_packets + bench.end(1).drops[DropPoint.WRITE_FAILED] == 60
+
+
+async def test_a_pair_goes_on_after_another_pair_lost_both_devices(
+    bench: Bench, taps: Taps, stand_in: MakeStandIn
+) -> None:
+    a, b, here, there = taps.make(), taps.make(), stand_in(), stand_in()
+    bench.softnet.netdev_budget = 4
+    with closing(PacketSocket(b.netns, b.name)) as sender:
+        for number in range(60):
+            sender.send(numbered(number))
+    bench.add(a, b, here, there)
+    await bench.turn_until(lambda: bench.end(1).read == 60)
+    a.delete()
+    b.delete()
+    here.send(numbered(0))
+    await bench.turn_until(lambda: bench.end(3).rx_packets == 1)
+    await bench.turn_until(lambda: len(bench.recorder.all("gone")) == 2)
+
+
+# -- refused headers --------------------------------------------------------------------------------------------------
+
+
+async def test_refused_headers_are_reported_at_16_and_at_each_doubling(
+    bench: Bench, taps: Taps, stand_in: MakeStandIn
+) -> None:
+    a, b = stand_in(), taps.make()
+    bench.add(a, b)
+    refused = b"\0\1" + PLAIN_HEADER[2:]
+    for count in range(1, 70):
+        a.send(numbered(count), refused)
+        await bench.turn_until(lambda expected=count: bench.end(0).drops[DropPoint.HDR_INVALID] == expected)  # type: ignore[misc]
+    reports = [{"op": "hdr_invalid", "end": 0, "frames": frames} for frames in (16, 32, 64)]
+    assert bench.recorder.all("hdr_invalid") == reports
+    assert HDR_INVALID_REPORT == 16

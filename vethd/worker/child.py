@@ -1,0 +1,185 @@
+"""A worker process as the supervisor sees it: start it, ask it, hear of its death.
+
+States::
+
+    starting --ready--> spare --hello--> serving --(process ends, for whatever reason)--> dead
+
+Death is what the kernel says (a pidfd), not what the channel says: only then is it certain that the process reads and
+writes nothing any more. A worker that breaks the protocol is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import cache
+from typing import Any
+
+from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
+
+#: Users to run workers as, the first that exists; both without rights of their own.
+WORKER_USERS = ("vethd-worker", "nobody")
+
+
+#: Seconds after which a worker is taken to hang, and is killed: for its cold start, an answer, and its end.
+START_WITHIN = 30.0
+ANSWER_WITHIN = 5.0
+STOP_WITHIN = 2.0
+
+
+class WorkerDied(Exception):
+    """Raised to whoever waits for an answer of a worker that died."""
+
+
+@cache
+def worker_user() -> pwd.struct_passwd:
+    """The user that workers run as. Raises KeyError when the machine has none of WORKER_USERS."""
+    for name in WORKER_USERS[:-1]:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    return pwd.getpwnam(WORKER_USERS[-1])
+
+
+class Child:
+    """One worker process.
+
+    on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
+    ended: set when the process has ended. why_dead: for people, then.
+    ready: done when the worker has given up its privileges and waits for `hello`; its result is the `ready` message.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_report: Callable[[Child, Message], None],
+        on_death: Callable[[Child], None],
+    ) -> None:
+        self._loop = loop
+        self._on_report = on_report
+        self._on_death = on_death
+        self._sequence = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.ready: asyncio.Future[Message] = loop.create_future()
+        self.ended = asyncio.Event()
+        self.why_dead = ""
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(ours.close)
+            with theirs:
+                self._process = _start_process(theirs.fileno())
+            undo.callback(self._process.wait)
+            undo.callback(self._process.kill)
+            self.pid = self._process.pid
+            self._pidfd = os.pidfd_open(self.pid)
+            undo.pop_all()
+        self._channel = Channel(loop, ours, self._on_message, self._on_close)
+        loop.add_reader(self._pidfd, self._ended)
+        self._expect(self.ready, START_WITHIN, "was not ready")
+
+    @property
+    def alive(self) -> bool:
+        """False from the moment that on_death is called."""
+        return self._process.returncode is None
+
+    def request(self, op: str, fds: list[int] | None = None, /, **fields: object) -> asyncio.Future[None]:
+        """Ask for something; the future is done when the worker has acknowledged it, or raises WorkerDied.
+
+        fds: go along; they must stay open until then.
+        """
+        self._sequence += 1
+        future: asyncio.Future[None] = self._loop.create_future()
+        if not self.alive:
+            future.set_exception(WorkerDied(self.why_dead))
+            return future
+        self._waiting[self._sequence] = future
+        self._expect(future, ANSWER_WITHIN, f"did not answer `{op}`")
+        self._channel.send({"op": op, "seq": self._sequence, **fields}, fds)
+        return future
+
+    def hello(self, slot: int, counters: int, ends: int) -> asyncio.Future[None]:
+        """Give a ready worker its slot and the counters' memfd (with rows for `ends` ends)."""
+        return self.request("hello", [counters], version=PROTOCOL_VERSION, slot=slot, ends=ends)
+
+    def kill(self, why: str) -> None:
+        """End the process at once; on_death follows."""
+        if self.alive:
+            self.why_dead = self.why_dead or why
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let the process end by itself: a worker exits when its channel closes. One that does not is killed."""
+        self._channel.close()
+        if self.alive:
+            self._loop.call_later(STOP_WITHIN, self.kill, f"did not end within {STOP_WITHIN} s")
+
+    def _expect(self, future: asyncio.Future[Any], within: float, what: str) -> None:
+        """Kill the process unless the future is done in time: who waits for it waits with whole pairs in hand."""
+        late = self._loop.call_later(within, self.kill, f"{what} within {within} s")
+        future.add_done_callback(lambda _future: late.cancel())
+
+    def _on_message(self, message: Message, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        try:
+            if fds:
+                raise ChannelError("a worker sends no file descriptors")
+            report = parse_report(message)
+            if report["op"] == "ready":
+                if report["version"] != PROTOCOL_VERSION or self.ready.done():
+                    raise ChannelError("an unexpected ready")
+                self.ready.set_result(report)
+            elif report["op"] == "ack":
+                future = self._waiting.pop(report["seq"], None)
+                if future is None:
+                    raise ChannelError("an acknowledgement of nothing")
+                if not future.done():
+                    future.set_result(None)
+            else:
+                self._on_report(self, report)
+        except ChannelError as error:
+            self.kill(f"broke the protocol: {error}")
+
+    def _on_close(self, reason: str) -> None:
+        self.kill(f"its channel: {reason}")
+
+    def _ended(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        status = self._process.wait()
+        os.close(self._pidfd)
+        self._channel.close()
+        ending = f"signal {-status}" if status < 0 else f"exit status {status}"
+        self.why_dead = f"{self.why_dead} ({ending})" if self.why_dead else ending
+        died = WorkerDied(self.why_dead)
+        unanswered: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
+        for future in unanswered:
+            if not future.done():
+                future.set_exception(died)
+                future.exception()  # seen: nobody may be waiting
+        self._waiting.clear()
+        self.ended.set()
+        self._on_death(self)
+
+
+def _start_process(channel: int) -> subprocess.Popen[bytes]:
+    user = worker_user()
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-m", "vethd.worker.process"),
+            *("--channel", str(channel)),
+            *("--uid", str(user.pw_uid), "--gid", str(user.pw_gid)),
+        ],
+        pass_fds=[channel],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name.startswith("VETHD_")},
+    )

@@ -1,0 +1,182 @@
+"""The counters that workers and supervisor share: one sealed memfd of u64 rows, one writer per row.
+
+::
+
+    row 0 .. ends-1           end N, written by the worker that forwards it
+    row ends .. 2*ends-1      corrections of end N, written by the supervisor: what the kernel's counters tell about
+                              frames that a dead worker held, or that a TAP dropped before anybody read them
+    row 2*ends ..             softnet row of worker slot K, written by that worker
+
+A reader adds the first two. Seals forbid to shrink or grow the file, so that a worker can't make the supervisor fault.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from vethd.datapath.netdev import NetDevice
+from vethd.datapath.softnet import SoftnetData
+from vethd.drops import N_POINTS
+
+#: read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, drops 1 to 10: 16 values, and as many reserved.
+_END_ROW: Final = struct.Struct(f"={6 + N_POINTS - 1}Q")
+#: processed, dropped, time_squeeze, input_queue_len, process_queue_len
+_SOFTNET_ROW: Final = struct.Struct("=5Q")
+ROW_SIZE: Final = 256
+WORKER_SLOTS: Final = 256
+_F_ADD_SEALS: Final = 1033
+_SEALS: Final = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (not in fcntl before 3.12)
+
+
+@dataclass(slots=True)
+class EndCounters:
+    """One row of an end; see NetDevice for the meaning of the fields."""
+
+    read: int = 0
+    merged: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    drops: list[int] = field(default_factory=lambda: [0] * N_POINTS)
+
+    def __add__(self, other: EndCounters) -> EndCounters:
+        return EndCounters(
+            self.read + other.read,
+            self.merged + other.merged,
+            self.tx_packets + other.tx_packets,
+            self.tx_bytes + other.tx_bytes,
+            self.rx_packets + other.rx_packets,
+            self.rx_bytes + other.rx_bytes,
+            [mine + its for mine, its in zip(self.drops, other.drops, strict=True)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SoftnetCounters:
+    """One softnet row; frames."""
+
+    processed: int
+    dropped: int
+    time_squeeze: int
+    input_queue_len: int
+    process_queue_len: int
+
+
+class Counters:
+    """A mapping of the counters' memfd.
+
+    fd: the memfd; the mapping does not own it. ends: how many ends it has rows for.
+    """
+
+    def __init__(self, fd: int, ends: int) -> None:
+        self.fd = fd
+        self.ends = ends
+        self._map = mmap.mmap(fd, _size(ends))
+
+    @classmethod
+    def create(cls, ends: int) -> Counters:
+        """A new sealed memfd, all zero. Pages are only taken when they are written."""
+        fd = os.memfd_create("vethd-counters", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, _size(ends))
+        fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+        return cls(fd, ends)
+
+    def load_end(self, number: int) -> EndCounters:
+        """The row that the worker writes."""
+        return self._load(number)
+
+    def load_correction(self, number: int) -> EndCounters:
+        """The row that the supervisor writes."""
+        return self._load(self.ends + number)
+
+    def store_correction(self, number: int, row: EndCounters) -> None:
+        """Write the supervisor's row of an end."""
+        self._store(self.ends + number, row)
+
+    def clear(self, number: int) -> None:
+        """Make both rows of an end zero; only while no worker has the end."""
+        self._store(number, EndCounters())
+        self._store(self.ends + number, EndCounters())
+
+    def publish(self, dev: NetDevice) -> None:
+        """Write the worker's row of an end."""
+        _END_ROW.pack_into(
+            self._map,
+            dev.number * ROW_SIZE,
+            dev.read,
+            dev.merged,
+            dev.tx_packets,
+            dev.tx_bytes,
+            dev.rx_packets,
+            dev.rx_bytes,
+            *dev.drops[1:],
+        )
+
+    def restore(self, dev: NetDevice) -> None:
+        """Let `dev` go on counting from its row: the work of a predecessor."""
+        row = self.load_end(dev.number)
+        dev.read = row.read
+        dev.merged = row.merged
+        dev.tx_packets = row.tx_packets
+        dev.tx_bytes = row.tx_bytes
+        dev.rx_packets = row.rx_packets
+        dev.rx_bytes = row.rx_bytes
+        dev.drops = row.drops
+
+    def publish_softnet(self, slot: int, softnet: SoftnetData) -> None:
+        """Write the softnet row of a worker."""
+        _SOFTNET_ROW.pack_into(
+            self._map,
+            (2 * self.ends + slot) * ROW_SIZE,
+            softnet.processed,
+            softnet.dropped,
+            softnet.time_squeeze,
+            len(softnet.input_pkt_queue),
+            len(softnet.process_queue),
+        )
+
+    def load_softnet(self, slot: int) -> SoftnetCounters:
+        """The softnet row of a worker."""
+        return SoftnetCounters(*_SOFTNET_ROW.unpack_from(self._map, (2 * self.ends + slot) * ROW_SIZE))
+
+    def restore_softnet(self, slot: int, softnet: SoftnetData) -> None:
+        """Let a worker go on counting where its predecessor in the slot stopped. The queues start empty."""
+        row = self.load_softnet(slot)
+        softnet.processed = row.processed
+        softnet.dropped = row.dropped
+        softnet.time_squeeze = row.time_squeeze
+        self.publish_softnet(slot, softnet)
+
+    def close(self) -> None:
+        """Take the mapping away and close the memfd."""
+        self._map.close()
+        os.close(self.fd)
+
+    def _load(self, row: int) -> EndCounters:
+        read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, *drops = _END_ROW.unpack_from(
+            self._map, row * ROW_SIZE
+        )
+        return EndCounters(read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, [0, *drops])
+
+    def _store(self, row: int, counters: EndCounters) -> None:
+        _END_ROW.pack_into(
+            self._map,
+            row * ROW_SIZE,
+            counters.read,
+            counters.merged,
+            counters.tx_packets,
+            counters.tx_bytes,
+            counters.rx_packets,
+            counters.rx_bytes,
+            *counters.drops[1:],
+        )
+
+
+def _size(ends: int) -> int:
+    return (2 * ends + WORKER_SLOTS) * ROW_SIZE

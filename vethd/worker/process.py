@@ -1,0 +1,125 @@
+"""The worker's main: import everything, give up every privilege, then serve the channel until it closes.
+
+Imports come first because afterwards the process may not be able to read its own program any more (a virtual
+environment below a home directory, for example). `confine` then makes it a user without rights, and checks that it is
+one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from vethd.datapath import speed, why
+from vethd.datapath.softnet import SoftnetData
+from vethd.frameio.syscalls import Syscalls
+from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message
+from vethd.worker.counters import Counters
+from vethd.worker.loop import WorkerLoop
+
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+
+def confine(uid: int, gid: int) -> None:
+    """Become a user without rights: no uid 0, no capability in any set but the bounding one, no_new_privs.
+
+    uid, gid: who to become when the process is root. Raises OSError, or RuntimeError when a capability is left.
+    """
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)  # leaving uid 0 empties the permitted, effective and ambient sets
+    libc = ctypes.CDLL(None, use_errno=True)
+    for call in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)):
+        if libc.prctl(*call):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), f"prctl {call[0]}")
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    left = {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[name], 16)}
+    if left or status["NoNewPrivs"] != "1":
+        raise RuntimeError(f"still privileged: {left}, NoNewPrivs {status['NoNewPrivs']}")
+
+
+async def serve(sock: socket.socket) -> None:
+    """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel."""
+    loop = asyncio.get_running_loop()
+    closed: asyncio.Future[str] = loop.create_future()
+    softnet = SoftnetData()
+    worker: WorkerLoop | None = None
+
+    def stop(reason: str) -> None:
+        if not closed.done():
+            closed.set_result(reason)
+
+    def on_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback failed half-way and nobody can say what it left undone: the worker ends, a successor begins."""
+        loop.default_exception_handler(context)
+        stop(context["message"])
+
+    def on_message(message: Message, fds: list[int]) -> None:
+        nonlocal worker
+        try:
+            if worker is None:
+                if message.get("op") != "hello" or message.get("version") != PROTOCOL_VERSION:
+                    raise ChannelError("the first message must be a hello of this protocol version")
+                counters = Counters(fds[0], message["ends"])
+                worker = WorkerLoop(loop, softnet, Syscalls(softnet), counters, message["slot"])
+                worker.bind(channel)
+                channel.send({"op": "ack", "seq": message["seq"]})
+            else:
+                worker.handle(message, fds)
+        except ChannelError as error:
+            stop(str(error))
+
+    loop.set_exception_handler(on_exception)
+    channel = Channel(loop, sock, on_message, stop)
+    channel.send(
+        {
+            "op": "ready",
+            "version": PROTOCOL_VERSION,
+            "pid": os.getpid(),
+            "frameio": Syscalls.name,
+            "datapath": speed(),
+            "why": why(),
+        }
+    )
+    reason = await closed
+    if reason != "closed":
+        # The channel stays open until the process ends: the supervisor kills a worker that hangs up, perhaps before
+        # it has said why.
+        raise ChannelError(reason)
+    channel.close()
+
+
+def main() -> None:
+    """Entry point: `python -m vethd.worker.process --channel FD --uid UID --gid GID`, started by the supervisor."""
+    parser = argparse.ArgumentParser(description="vethd datapath worker; started by vethd, not by hand")
+    parser.add_argument("--channel", type=int, required=True, help="file descriptor of the supervisor's channel")
+    parser.add_argument("--uid", type=int, required=True, help="uid to run as when started by root")
+    parser.add_argument("--gid", type=int, required=True, help="gid to run as when started by root")
+    options = parser.parse_args()
+    sock = socket.socket(fileno=options.channel)
+    try:
+        confine(options.uid, options.gid)
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"vethd worker: can't give up its privileges: {error}")
+    gc.freeze()  # modules live for ever; the collector need not look at them again
+    try:
+        uvloop.run(serve(sock))
+    except ChannelError as error:
+        sys.exit(f"vethd worker: {error}")
+
+
+if __name__ == "__main__":
+    main()
