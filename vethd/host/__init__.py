@@ -1,0 +1,1 @@
+"""What vethd asks of Linux: TAP devices, network namespaces, rtnetlink. Every privileged call is made here."""

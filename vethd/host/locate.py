@@ -1,0 +1,92 @@
+"""Where is the device behind an fd now, and what does the kernel say of it?
+
+An end is identified by its fd and by nothing else: names, indices and namespaces are changed by others at any time.
+These calls run on the host threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from vethd.host import netns, tap
+from vethd.host.rtnl import LinkInfo, Rtnl, RtnlError
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """netns: identity of the namespace. nsid: its id in the staging namespace. info: the device there."""
+
+    netns: tuple[int, int]
+    nsid: int
+    info: LinkInfo
+
+
+def locate(fd: int) -> Located | None:
+    """Ask the fd. None when the device is gone, or about to go with its namespace. Raises OSError."""
+    while True:
+        try:
+            where = tap.current_netns(fd)
+        except OSError as error:
+            if error.errno in tap.GONE:
+                return None
+            raise
+        try:
+            with Rtnl() as rtnl:
+                nsid = rtnl.assign_nsid(where)
+                return Located(netns.identity(where), nsid, rtnl.get_link(nsid=nsid, name=tap.current_name(fd)))
+        except RtnlError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            # Renamed, moved or deleted between the questions: ask again, the fd knows which.
+        except OSError as error:
+            if error.errno in tap.GONE:
+                return None
+            raise
+        finally:
+            os.close(where)
+
+
+def delete(fd: int) -> None:
+    """Delete the device behind fd, whoever else holds it open, then close fd. Nothing happens when it is gone."""
+    try:
+        found = locate(fd)
+        if found is not None:
+            with Rtnl() as rtnl:
+                rtnl.del_link(found.info.ifindex, found.nsid)
+    except RtnlError as error:
+        if error.errno != errno.ENODEV:
+            raise
+    finally:
+        os.close(fd)
+
+
+def restore_qdisc(fd: int, staging: int) -> None:
+    """Make noqueue the root qdisc again: a move to another namespace resets it. Raises OSError (ENODEV: gone)."""
+    with _beside(fd, staging) as (rtnl, ifindex):
+        rtnl.set_noqueue(ifindex)
+
+
+def restore_txqlen(fd: int, txqlen: int, staging: int) -> None:
+    """Give the TAP its ring back: a txqueuelen of 0 loses every frame. Raises OSError (ENODEV: gone)."""
+    with _beside(fd, staging) as (rtnl, ifindex):
+        rtnl.set_link(ifindex, txqlen=txqlen)
+
+
+@contextmanager
+def _beside(fd: int, staging: int) -> Iterator[tuple[Rtnl, int]]:
+    """Requests from within the device's own namespace, for what can't be asked from outside; with its ifindex there."""
+    try:
+        where = tap.current_netns(fd)
+    except OSError as error:
+        if error.errno in tap.GONE:
+            raise OSError(errno.ENODEV, "the device is gone") from error
+        raise
+    try:
+        with netns.inside(where, staging), Rtnl() as rtnl:
+            yield rtnl, rtnl.get_link(name=tap.current_name(fd)).ifindex
+    finally:
+        os.close(where)

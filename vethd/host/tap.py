@@ -1,0 +1,136 @@
+"""TAP devices: open a queue, set what tun ioctls set, ask an fd about the device behind it.
+
+Every ioctl here takes RTNL and may wait tens of milliseconds behind somebody else's move; none is called on the event
+loop. Facts and traps: kernel `drivers/net/tun.c`, Documentation/networking/tuntap.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+import pytun
+
+from vethd.errors import KernelRefused, TunMissing, no_fd_left
+
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUNGETIFF: Final = 0x800454D2
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNSETCARRIER: Final = 0x400454E2
+_TUNGETDEVNETNS: Final = 0x54E3
+
+_IFF_NO_CARRIER: Final = 0x0040
+_IFF_VNET_HDR: Final = 0x4000
+_IFF_TUN_EXCL: Final = 0x8000
+
+#: Longest interface name, bytes (IFNAMSIZ - 1). The kernel would cut a longer one silently.
+NAME_MAX: Final = 15
+MTU_MIN: Final = 68
+#: A TAP's max_mtu; kernel veth has 65535.
+MTU_MAX: Final = 65521
+
+#: TUNSETOFFLOAD value and the virtio header size it needs, from most to least. 0x1ef: checksum, TSO 4 and 6, ECN, USO,
+#: UDP tunnels (6.17 and later); 0x6f: without tunnels; 0x0f: without USO; 0: none.
+OFFLOADS: Final[tuple[tuple[int, int], ...]] = ((0x1EF, 24), (0x6F, 10), (0x0F, 10), (0, 10))
+_OFFLOAD_NAMES: Final = (
+    (0x01, "tx-checksum"),
+    (0x02, "tso4"),
+    (0x04, "tso6"),
+    (0x08, "tso-ecn"),
+    (0x20, "uso4"),
+    (0x40, "uso6"),
+    (0x80, "udp-tunnel"),
+    (0x100, "udp-tunnel-csum"),
+)
+
+#: What TUNGETDEVNETNS says of a device that is gone (EBADFD), or about to go because its namespace dies (EINVAL).
+GONE: Final = frozenset({errno.EBADFD, errno.EINVAL})
+
+_TUN_HINTS: Final = {
+    errno.ENOENT: "load the tun module (modprobe tun), or create the node: mknod /dev/net/tun c 10 200",
+    errno.ENXIO: "the node is there but the tun driver is not: modprobe tun",
+    errno.ENODEV: "the node is there but the tun driver is not: modprobe tun",
+    errno.ENOTTY: "what is there is not the tun device: remove it, then mknod /dev/net/tun c 10 200",
+    errno.EACCES: "the daemon's user needs read and write access to /dev/net/tun",
+    errno.EPERM: "CAP_NET_ADMIN in the namespace, and a device cgroup that allows char 10:200, are needed",
+}
+
+
+def open_queue(name: str) -> int:
+    """Create the TAP `name` in the calling thread's namespace and return its fd, non-blocking and close-on-exec.
+
+    It has a virtio header, no carrier, and goes away with its last fd. Raises TunMissing when /dev/net/tun can't be
+    used, LimitReached when no fd is free, KernelRefused when the kernel refuses the device (EBUSY: the name is taken).
+    """
+    flags = pytun.IFF_TAP | pytun.IFF_NO_PI | _IFF_VNET_HDR | _IFF_NO_CARRIER | _IFF_TUN_EXCL
+    try:
+        device = pytun.TunTapDevice(name=name, flags=flags)
+    except pytun.Error as error:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.EIO
+        if number in (errno.EBUSY, errno.EINVAL):
+            raise KernelRefused(
+                f"TAP {name}: {os.strerror(number)}", hint="does a device of that name exist already?", errno=number
+            ) from error
+        if number in (errno.EMFILE, errno.ENFILE):
+            raise no_fd_left("/dev/net/tun: ", number) from error
+        raise TunMissing(
+            f"/dev/net/tun: {os.strerror(number)}", hint=_TUN_HINTS.get(number, "see `dmesg`"), errno=number
+        ) from error
+    try:
+        # pytun's own fd is inheritable and blocking, and pytun can't let go of it: keep a duplicate.
+        fd = fcntl.fcntl(device.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
+    except OSError as error:
+        raise no_fd_left("/dev/net/tun: ", error.errno) from error
+    finally:
+        device.close()
+    os.set_blocking(fd, False)
+    return fd
+
+
+def set_offload(fd: int, offload: int) -> None:
+    """Say which offloads the reader of this TAP takes (TUNSETOFFLOAD). Raises OSError."""
+    fcntl.ioctl(fd, _TUNSETOFFLOAD, offload)
+
+
+def probe_offload(fd: int) -> tuple[int, int]:
+    """Turn on the most offloads that the kernel takes: (TUNSETOFFLOAD value, virtio header bytes). Raises OSError."""
+    for offload, hdr_len in OFFLOADS:
+        try:
+            fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", hdr_len))
+            set_offload(fd, offload)
+        except OSError as error:
+            if error.errno != errno.EINVAL or offload == 0:
+                raise
+        else:
+            return offload, hdr_len
+    raise AssertionError("unreachable: offload 0 is always taken")
+
+
+def offload_names(offload: int) -> list[str]:
+    """What a TUNSETOFFLOAD value turns on, in words."""
+    return [name for bit, name in _OFFLOAD_NAMES if offload & bit]
+
+
+def lower_offload(offload: int) -> int:
+    """The next lesser TUNSETOFFLOAD value of the probe order; 0 stays 0."""
+    values = [value for value, _hdr_len in OFFLOADS]
+    return values[min(values.index(offload) + 1, len(values) - 1)]
+
+
+def set_carrier(fd: int, on: bool) -> None:
+    """Set the carrier of the device behind fd. Raises OSError (EBADFD: the device is gone)."""
+    fcntl.ioctl(fd, _TUNSETCARRIER, struct.pack("i", int(on)))
+
+
+def current_name(fd: int) -> str:
+    """The device's name now, after whatever renames. Raises OSError (EBADFD: the device is gone)."""
+    request: bytes = fcntl.ioctl(fd, _TUNGETIFF, bytes(40))
+    return request[:16].split(b"\0", 1)[0].decode(errors="surrogateescape")
+
+
+def current_netns(fd: int) -> int:
+    """A new fd of the namespace that the device is in now; the caller closes it. Raises OSError (see GONE)."""
+    return int(fcntl.ioctl(fd, _TUNGETDEVNETNS))
