@@ -1,0 +1,146 @@
+"""newlink is all or nothing: whichever call to the kernel fails, at whichever time, no trace of the pair stays.
+
+For each function that talks to the kernel a successful newlink is counted first; then there is one run per call in
+which just that call fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.kit.links import read_link
+from tests.pairs.faults import Fault, refuse
+from tests.pairs.house import House
+from vethd.errors import KernelRefused, LimitReached, TunMissing, VethdError
+from vethd.host import netns as host_netns
+from vethd.host import tap
+from vethd.host.rtnl import Rtnl
+from vethd.pairs.pair import Pair, Placement
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PLACEMENTS: tuple[Placement, ...] = ("move", "inside")
+RETRIED = "carrier not set, trying again"
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A function that talks to the kernel, as newlink uses it."""
+
+    owner: Any
+    name: str
+
+    def fault(self, house: House, nth: int = 0, instead: Callable[[], None] | None = None) -> Fault:
+        staging = house.supervisor.threads.staging
+        # The setns that brings a thread home is not made to fail: there would be no home left to fail in.
+        return Fault(self.owner, self.name, nth, instead, lambda *args, **_kwargs: args[:1] != (staging,))
+
+
+SEAMS = {
+    "setns": Seam(host_netns, "setns"),
+    "rtnetlink socket": Seam(Rtnl, "__init__"),
+    "RTM_GETLINK": Seam(Rtnl, "get_link"),
+    "RTM_SETLINK": Seam(Rtnl, "set_link"),
+    "RTM_NEWQDISC": Seam(Rtnl, "set_noqueue"),
+    "RTM_GETNSID": Seam(Rtnl, "assign_nsid"),
+    "TUNSETIFF": Seam(tap, "open_queue"),
+    "TUNSETOFFLOAD": Seam(tap, "set_offload"),
+    "TUNGETIFF": Seam(tap, "current_name"),
+    "TUNGETDEVNETNS": Seam(tap, "current_netns"),
+    "TUNSETCARRIER": Seam(tap, "set_carrier"),
+}
+#: Those that placement `inside` uses in another way than `move`.
+DIFFERENT_INSIDE = ("setns", "rtnetlink socket", "RTM_GETLINK", "RTM_SETLINK", "TUNSETIFF")
+
+
+def assert_whole(house: House, pair: Pair, two: tuple[str, str]) -> None:
+    """The pair is what was asked for, in the kernel, in the picture and in the tables."""
+    assert pair.carrier
+    assert list(house.supervisor.registry) == [pair]
+    for end, netns in zip(pair.ends, two, strict=True):
+        state = read_link(netns, end.ifname)
+        assert (state.up, state.carrier, state.qdisc) == (True, True, "noqueue")
+        assert (end.ifindex, end.address, end.mtu, end.up) == (state.ifindex, state.address, state.mtu, True)
+        assert state.attributes["IFLA_IFALIAS"] == f"vethd {pair.uuid} peer {end.peer.ifname}"
+
+
+@pytest.mark.parametrize(
+    ("seam", "placement"), [*((seam, "move") for seam in SEAMS), *((seam, "inside") for seam in DIFFERENT_INSIDE)]
+)
+async def test_each_call_that_fails_leaves_nothing(
+    house: House, two: tuple[str, str], seam: str, placement: Placement
+) -> None:
+    """One call after the other: a clear error and no trace - or, where the step was done again, a whole pair."""
+    house.expect(RETRIED)
+    await house.dellink(await house.newlink(*two, placement=placement))
+    before = await house.inventory(*two)
+    with SEAMS[seam].fault(house) as count:
+        whole = await house.newlink(*two, placement=placement)
+    await house.dellink(whole)
+    assert count.calls > 0, "newlink does not use this function"
+
+    failures = 0
+    for nth in range(1, count.calls + 1):
+        with SEAMS[seam].fault(house, nth) as fault:
+            (outcome,) = await asyncio.gather(house.newlink(*two, placement=placement), return_exceptions=True)
+        if isinstance(outcome, Pair):
+            assert not fault.happened or house.lines(RETRIED), f"call {nth} failed and nobody noticed"
+            assert_whole(house, outcome, two)
+            await house.dellink(outcome)
+        else:
+            failures += 1
+            assert fault.happened
+            assert isinstance(outcome, VethdError), f"call {nth} failed, and the client was told {outcome!r}"
+            assert outcome.errno == errno.ENOMEM
+            assert re.match(r"end [ab]: .*Cannot allocate memory", outcome.message)
+            assert outcome.hint
+        assert await house.inventory(*two) == before, f"something of the pair stayed after call {nth} failed"
+    assert failures > 0
+    assert_whole(house, await house.newlink(*two, placement=placement), two)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_carrier_that_can_never_be_set_fails_the_creation(
+    house: House, two: tuple[str, str], placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.expect(RETRIED)
+    await house.dellink(await house.newlink(*two, placement=placement))
+    before = await house.inventory(*two)
+
+    def refused(_fd: int, _on: bool) -> None:
+        refuse(errno.EPERM)()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tap, "set_carrier", refused)
+        with pytest.raises(KernelRefused, match=r"end a: setting the carrier: Operation not permitted"):
+            await house.newlink(*two, placement=placement)
+    assert await house.inventory(*two) == before
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("seam", ["rtnetlink socket", "TUNGETDEVNETNS", "RTM_SETLINK"])
+async def test_descriptors_that_run_out_are_a_limit_with_a_remedy(
+    house: House, two: tuple[str, str], seam: str, number: int
+) -> None:
+    with SEAMS[seam].fault(house, 1, refuse(number)), pytest.raises(LimitReached, match=r"end [ab]: ") as caught:
+        await house.newlink(*two)
+    assert caught.value.hint is not None
+    assert "LimitNOFILE" in caught.value.hint
+    assert caught.value.errno == number
+
+
+async def test_the_error_of_the_tun_driver_names_end_and_step(house: House, two: tuple[str, str]) -> None:
+    def missing() -> None:
+        raise TunMissing("/dev/net/tun: No such file or directory", hint="load the tun module", errno=errno.ENOENT)
+
+    with SEAMS["TUNSETIFF"].fault(house, 2, missing), pytest.raises(TunMissing) as caught:
+        await house.newlink(*two)
+    assert caught.value.message == "end a: creating it: /dev/net/tun: No such file or directory"
+    assert (caught.value.hint, caught.value.errno) == ("load the tun module", errno.ENOENT)

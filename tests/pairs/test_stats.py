@@ -1,0 +1,214 @@
+"""The arithmetic of the counters: what is charged to whom, and what a dead worker had in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pairs.made_up import paper_pair
+from vethd.datapath.netdev import NetDevice
+from vethd.drops import DROP_TABLE, READ_DROPS, DropPoint
+from vethd.host.rtnl import LinkStats
+from vethd.pairs.pair import End, Pair
+from vethd.pairs.stats import charge_lost, charge_unread, end_stats
+from vethd.worker.counters import Counters
+
+SIZE = 100  # bytes of every frame here
+NOTHING = LinkStats(0, 0, 0, 0, 0, 0)
+
+
+@contextmanager
+def fresh_counters() -> Iterator[Counters]:
+    made = Counters.create(4)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def counters() -> Iterator[Counters]:
+    with fresh_counters() as made:
+        yield made
+
+
+@dataclass
+class Tap:
+    """The kernel's counters of one device."""
+
+    tx_packets: int = 0
+    rx_packets: int = 0
+
+    def stats(self) -> LinkStats:
+        return LinkStats(self.rx_packets, self.tx_packets, self.rx_packets * SIZE, self.tx_packets * SIZE, 0, 0)
+
+
+class Wire:
+    """A pair, its two TAPs, and workers that come and go; every frame's fate is said by the test."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
+        self.pair: Pair = paper_pair((0, 1))
+        self.taps = {"a": Tap(), "b": Tap()}
+        self.held = {"a": 0, "b": 0}
+        self.dropped_unpublished = {"a": 0, "b": 0}
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        """A worker begins, where the rows say that its predecessor was."""
+        self.devices = {"a": NetDevice(0), "b": NetDevice(1)}
+        for device in self.devices.values():
+            self.counters.restore(device)
+        self.held = dict.fromkeys(self.held, 0)
+        self.dropped_unpublished = dict.fromkeys(self.held, 0)
+
+    def end(self, letter: str) -> End:
+        return self.pair.a if letter == "a" else self.pair.b
+
+    def frame(self, letter: str, fate: DropPoint | str) -> None:
+        """A frame is read from an end; it is delivered, held, or dropped at a point."""
+        peer = "b" if letter == "a" else "a"
+        source, sink = self.devices[letter], self.devices[peer]
+        source.read += 1
+        self.taps[letter].tx_packets += 1
+        if isinstance(fate, DropPoint):
+            source.drops[fate] += 1
+            self.dropped_unpublished[letter] += 1
+            if fate <= DropPoint.CPU_BACKLOG:
+                return
+        source.tx_packets += 1
+        source.tx_bytes += SIZE
+        if fate == "delivered":
+            sink.rx_packets += 1
+            sink.rx_bytes += SIZE
+            self.taps[peer].rx_packets += 1
+        elif fate == "held":
+            self.held[letter] += 1
+
+    def publish(self) -> None:
+        for device in self.devices.values():
+            self.counters.publish(device)
+        self.dropped_unpublished = dict.fromkeys(self.held, 0)
+
+    def die(self) -> int:
+        """The worker dies; how many frames are counted as lost with it."""
+        kernel = {self.end(letter).number: tap.stats() for letter, tap in self.taps.items()}
+        return charge_lost(self.pair, kernel, self.counters)
+
+    def assert_balanced(self) -> None:
+        for letter, peer in (("a", "b"), ("b", "a")):
+            stats = end_stats(self.end(letter), self.counters, None)
+            assert stats.read == self.taps[letter].tx_packets
+            assert stats.delivered == self.taps[peer].rx_packets
+            assert stats.queued == 0
+            assert stats.read == stats.delivered + stats.merged + stats.dropped
+            assert stats.rx_bytes == self.taps[letter].rx_packets * SIZE
+            early = sum(stats.drops[point] for point in DropPoint if point <= DropPoint.CPU_BACKLOG)
+            assert stats.tx_packets == stats.read - early, "what was not dropped before the backlog was transmitted"
+
+
+def test_each_drop_is_charged_as_the_table_says(counters: Counters) -> None:
+    for row in DROP_TABLE:
+        pair = paper_pair((0, 1))
+        for number in (0, 1):
+            counters.clear(number)
+        device = NetDevice(0)
+        device.drops[row.point] = 7
+        device.read = 7
+        counters.publish(device)
+        a, b = end_stats(pair.a, counters, None), end_stats(pair.b, counters, None)
+        assert (a.tx_dropped, b.rx_dropped) == (7 * row.tx_dropped, 7 * row.rx_dropped), row
+        assert (a.rx_dropped, b.tx_dropped) == (0, 0)
+        assert a.dropped == (7 if row.point in READ_DROPS else 0)
+        assert a.drops[row.point] == sum(a.drops.values()) == 7
+
+
+def test_what_one_end_receives_is_what_the_other_delivered(counters: Counters) -> None:
+    wire = Wire(counters)
+    for _ in range(3):
+        wire.frame("a", "delivered")
+    wire.frame("b", "delivered")
+    wire.publish()
+    a, b = end_stats(wire.pair.a, counters, NOTHING), end_stats(wire.pair.b, counters, None)
+    assert (a.tx_packets, a.tx_bytes, b.rx_packets, b.rx_bytes) == (3, 3 * SIZE, 3, 3 * SIZE)
+    assert (b.tx_packets, a.rx_packets) == (1, 1)
+    assert (a.delivered, b.delivered) == (3, 1)
+    assert (a.kernel, b.kernel) == (NOTHING, None)
+
+
+def test_frames_in_the_backlog_are_queued(counters: Counters) -> None:
+    wire = Wire(counters)
+    wire.frame("a", "held")
+    wire.publish()
+    assert end_stats(wire.pair.a, counters, None).queued == 1
+
+
+@pytest.mark.parametrize(("carrier", "point"), [(True, DropPoint.TAP_RING), (False, DropPoint.NO_CARRIER)])
+def test_frames_that_were_never_read_are_told_apart_by_the_carrier(
+    counters: Counters, carrier: bool, point: DropPoint
+) -> None:
+    pair = paper_pair((0, 1))
+    charge_unread(pair.a, 5, carrier, counters)
+    charge_unread(pair.a, 5, carrier, counters)
+    charge_unread(pair.a, 9, carrier, counters)
+    stats = end_stats(pair.a, counters, None)
+    assert stats.drops[point] == sum(stats.drops.values()) == 9
+    assert (stats.tx_dropped, stats.read, stats.dropped, stats.queued) == (9, 0, 0, 0)
+    assert end_stats(pair.b, counters, None).rx_dropped == 0
+
+
+def test_a_counter_that_went_backwards_charges_nothing(counters: Counters) -> None:
+    pair = paper_pair((0, 1))
+    charge_unread(pair.a, 5, True, counters)
+    charge_unread(pair.a, 3, True, counters)
+    charge_unread(pair.a, 5, True, counters)
+    assert end_stats(pair.a, counters, None).drops[DropPoint.TAP_RING] == 5
+
+
+def test_what_was_in_hand_is_lost(counters: Counters) -> None:
+    wire = Wire(counters)
+    for fate in ("delivered", "held", "held"):
+        wire.frame("a", fate)
+    wire.frame("b", "held")
+    assert wire.die() == 3, "though not one row had been published"
+    wire.assert_balanced()
+    a, b = end_stats(wire.pair.a, counters, None), end_stats(wire.pair.b, counters, None)
+    assert (a.drops[DropPoint.WORKER_LOST], b.drops[DropPoint.WORKER_LOST]) == (2, 1)
+    assert (b.rx_dropped, a.rx_dropped) == (2, 1)
+    assert (a.tx_dropped, b.tx_dropped) == (0, 0)
+
+
+def test_a_worker_that_dies_idle_loses_nothing(counters: Counters) -> None:
+    wire = Wire(counters)
+    wire.frame("a", "delivered")
+    wire.publish()
+    assert [wire.die() for _ in range(3)] == [0, 0, 0]
+    wire.assert_balanced()
+
+
+FATES = st.sampled_from(
+    ["delivered", "held", "publish", *(point for point in READ_DROPS if point is not DropPoint.WORKER_LOST)]
+)
+LIVES = st.lists(st.lists(st.tuples(st.sampled_from("ab"), FATES), max_size=30), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(lives=LIVES)
+def test_the_books_balance_after_any_life_of_any_worker(lives: list[list[tuple[str, DropPoint | str]]]) -> None:
+    """Lost are those in hand, and those dropped since the last time that anybody was told."""
+    with fresh_counters() as counters:
+        wire = Wire(counters)
+        for life in lives:
+            wire.start_worker()
+            for letter, fate in life:
+                if fate == "publish":
+                    wire.publish()
+                else:
+                    wire.frame(letter, fate)
+            assert wire.die() == sum(wire.held.values()) + sum(wire.dropped_unpublished.values())
+            wire.assert_balanced()

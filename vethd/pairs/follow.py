@@ -1,0 +1,324 @@
+"""`Follower`: whatever anybody does to an end, the picture of it, its carrier and its twin follow.
+
+One rtnetlink socket in the staging namespace hears all namespaces that hold ends (NETLINK_LISTEN_ALL_NSID)::
+
+    RTM_NEWLINK            the picture is brought up to date, the worker is told (mtu, address)
+      IFF_UP changed       carrier of both ends := both are up (veth_open, veth_close)
+      carrier changed      by somebody else: it is set again
+      txqueuelen 0         a TAP's ring would hold nothing: it gets its length back
+    RTM_DELLINK            moved away: look where the fd says it is now.  deleted: the pair goes
+    RTM_DELNSID            the namespace died: its ends are asked; those that are gone take their pair with them
+    ENOBUFS                events were lost: every end is asked
+
+Two ways lead to the picture, and both end in `_apply`: an event carries a snapshot (quick), `refresh` asks the fd
+itself (complete, also after moves), and asks again when an event came meanwhile: either may have been the younger.
+Carrier is driven by one task per pair that runs until what the TAPs were told is what is wanted, so no order of events
+leaves it wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from vethd.host import rtnl, tap
+from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen
+from vethd.host.rtnl import LinkInfo, Rtnl
+from vethd.host.threads import HostThreads
+from vethd.pairs.delete import Deleter
+from vethd.pairs.pair import End, Pair, describe
+from vethd.pairs.registry import Registry
+from vethd.pairs.spec import TXQUEUELEN_DEFAULT
+from vethd.pairs.stats import charge_unread
+from vethd.pairs.workers import Workers
+from vethd.worker.counters import Counters
+
+#: Events handled before the loop turns.
+EVENTS_PER_TURN = 64
+#: Seconds until what failed (no file descriptor or memory was free) is tried again.
+RETRY = 1.0
+
+
+class Follower:
+    """Follows every end in the registry; one per daemon."""
+
+    def __init__(
+        self,
+        threads: HostThreads,
+        registry: Registry,
+        workers: Workers,
+        deleter: Deleter,
+        counters: Counters,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._threads = threads
+        self._registry = registry
+        self._workers = workers
+        self._deleter = deleter
+        self._counters = counters
+        self._log = log
+        self._events: socket.socket | None = None
+        self._events_lost = False
+        self._carrier_tasks: dict[Pair, asyncio.Task[None]] = {}
+        self._reassert: set[Pair] = set()
+        self._unsettled: set[Pair] = set()
+        self._unreadable: set[Pair] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Open the event socket in the staging namespace and listen. Raises OSError."""
+        self._events = await self._threads.follow(rtnl.event_socket)
+        self._loop.add_reader(self._events.fileno(), self._readable)
+
+    async def stop(self) -> None:
+        """Stop listening; what is under way is finished first."""
+        if self._events is not None:
+            self._loop.remove_reader(self._events.fileno())
+            self._events.close()
+        await asyncio.gather(
+            *self._tasks, *self._carrier_tasks.values(), return_exceptions=True
+        )  # logged where they arise
+
+    async def settle(self, pair: Pair) -> None:
+        """Return when the carrier of the pair is what it should be. Raises OSError when it can't be set."""
+        self._retry_carrier(pair)
+        while (task := self._carrier_tasks.get(pair)) is not None:
+            await asyncio.shield(task)
+
+    async def refresh(self, end: End) -> None:
+        """Ask the fd where the end is and how it is; return when the picture is right. A gone device ends the pair."""
+        while end.pair.is_live():
+            heard = end.heard
+            found = await self._threads.follow_device(end.fd, locate)
+            if not end.pair.is_live():  # deleted while we asked
+                return
+            if found is None:
+                self._deleter.start(end.pair, f"device {end.label()} is gone")
+                return
+            if (found.nsid, found.info.ifindex) != end.key or found.netns != end.netns:
+                # Enter the new place first, then look again: what happened in between would have gone unheard.
+                await self._moved(end, found)
+            elif end.heard == heard:
+                self._apply(end, found.info)
+                return
+
+    async def _ask(self, end: End) -> None:
+        """Refresh an end, and try again when that fails: a picture that is known to be stale must not stay."""
+        while True:
+            try:
+                return await self.refresh(end)
+            except OSError as error:
+                self._log.error(
+                    "end not reached, trying again", **describe(end.pair), end=end.letter, error=repr(error)
+                )
+            await asyncio.sleep(RETRY)
+
+    async def _look_after(self, end: End) -> None:
+        """Find out whether a device that its worker gave up is gone; if it is there, let the worker try again."""
+        await self._ask(end)
+        if not end.pair.is_live() or end.pair in self._unreadable:  # one of both ends is enough
+            return
+        self._log.error("end unreadable, its worker tries again", **describe(end.pair), end=end.letter)
+        self._unreadable.add(end.pair)
+        await self._workers.release(end.pair)
+        await asyncio.sleep(RETRY)
+        self._unreadable.discard(end.pair)
+        if end.pair.is_live():
+            await self._workers.take(end.pair)
+
+    # -- reports of workers (Reports) ---------------------------------------------------------------------------------
+
+    def gone(self, end: End) -> None:
+        """A worker found the device gone, or at least can't read it."""
+        self._start(self._look_after(end))
+
+    def hdr_invalid(self, end: End, frames: int) -> None:
+        """The kernel keeps refusing headers from this end: let the sender's kernel do more of the work itself."""
+        self._start(self._lower_offload(end, frames))
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        assert self._events is not None
+        for _ in range(EVENTS_PER_TURN):
+            try:
+                data, nsid = rtnl.receive_event(self._events)
+            except BlockingIOError:
+                if self._events_lost:
+                    self._resync()
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._events_lost = True
+                continue
+            if not self._events_lost:
+                for message, kind, _sequence in rtnl.split(data):
+                    self._event(message, kind, nsid)
+
+    def _resync(self) -> None:
+        """Ask every end. Only once the socket is empty: until then the kernel drops all further events without a word,
+        and what still stands in it is older than the answers would be (netlink_overrun, netlink_rcv_wake).
+        """
+        self._events_lost = False
+        self._log.warning("link events lost, asking every end", ends=2 * len(self._registry))
+        for pair in self._registry:
+            for end in pair.ends:
+                self._start(self._ask(end))
+
+    def _event(self, message: bytes, kind: int, nsid: int | None) -> None:
+        if kind == rtnl.RTM_DELNSID:
+            for orphan in self._registry.in_nsid(rtnl.parse_nsid(message)):
+                self._start(self._ask(orphan))
+            return
+        if nsid is None or kind not in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
+            return
+        end = self._registry.at(nsid, rtnl.link_index(message))
+        if end is None or not end.pair.is_live():
+            return
+        info = rtnl.parse_link(message)
+        end.heard += 1
+        if kind == rtnl.RTM_NEWLINK:
+            self._apply(end, info)
+        elif info.moved_to is not None:
+            self._start(self._ask(end))
+        else:
+            self._deleter.start(end.pair, f"device {end.label()} was deleted")
+
+    def _apply(self, end: End, info: LinkInfo) -> None:
+        """Make the picture of an end that of a snapshot, and do what follows from the difference."""
+        changed: dict[str, object] = {}
+        for name in ("ifname", "up", "mtu", "address", "txqlen"):
+            value = getattr(info, name)
+            if getattr(end, name) != value:
+                setattr(end, name, value)
+                changed[name] = value
+        end.operstate = info.operstate
+        if changed:
+            self._log.info("link changed", pair=str(end.pair.uuid), end=end.letter, netns=end.netns[1], **changed)
+        if "mtu" in changed or "address" in changed:
+            self._start(self._workers.set(end, mtu=end.mtu, address=end.address.replace(":", "")))
+        if end.txqlen == 0:
+            self._start(self._correct(end, restore_txqlen, TXQUEUELEN_DEFAULT, self._threads.staging))
+        if info.qdisc == "noop":  # moved there and back before we looked
+            self._start(self._correct(end, restore_qdisc, self._threads.staging))
+        if end.pair.wants_carrier != end.pair.carrier:
+            self._drive_carrier(end.pair)
+        elif info.carrier != end.pair.carrier and end.pair not in self._carrier_tasks:
+            self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)
+            self._set_carrier_again(end.pair)
+
+    async def _moved(self, end: End, found: Located) -> None:
+        before = end.netns
+        self._registry.rekey(end, found.nsid, found.info.ifindex)
+        end.netns = found.netns
+        self._log.info(
+            "link moved", pair=str(end.pair.uuid), end=end.letter, netns=found.netns[1], from_netns=before[1]
+        )
+        await self._workers.set(end, netns=found.netns[1])
+        await self._correct(end, restore_qdisc, self._threads.staging)
+
+    # -- carrier ------------------------------------------------------------------------------------------------------
+
+    def _drive_carrier(self, pair: Pair) -> None:
+        if pair in self._carrier_tasks:
+            return
+        task = self._loop.create_task(self._carrier(pair))
+        self._carrier_tasks[pair] = task
+        task.add_done_callback(lambda task: self._carrier_done(pair, task))
+
+    def _carrier_done(self, pair: Pair, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("carrier not set, trying again", **describe(pair), error=repr(error))
+            self._unsettled.add(pair)
+            self._loop.call_later(RETRY, self._retry_carrier, pair)
+
+    def _retry_carrier(self, pair: Pair) -> None:
+        if pair in self._unsettled:
+            self._unsettled.discard(pair)
+            self._set_carrier_again(pair)
+
+    def _set_carrier_again(self, pair: Pair) -> None:
+        self._reassert.add(pair)
+        self._drive_carrier(pair)
+
+    async def _carrier(self, pair: Pair) -> None:
+        try:
+            await self._set_carrier(pair)
+        finally:
+            del self._carrier_tasks[pair]  # here and not in a callback: a change wanted from now on starts a new task
+
+    async def _set_carrier(self, pair: Pair) -> None:
+        while pair.is_live() and (pair.wants_carrier != pair.carrier or pair in self._reassert):
+            self._reassert.discard(pair)
+            before, pair.carrier = pair.carrier, pair.wants_carrier
+            # The worker first: going up, no frame may meet a worker that does not know; going down, none need travel.
+            await asyncio.gather(*(self._workers.set(end, carrier=pair.carrier) for end in pair.ends))
+            for end in pair.ends:
+                if not pair.is_live():
+                    return
+                heard = end.heard
+                info = await self._threads.follow_device(end.fd, _set_carrier, end.nsid, end.ifindex, pair.carrier)
+                if info is not None:
+                    if end.heard == heard:
+                        end.operstate = info.operstate
+                    if info.stats is not None:
+                        charge_unread(end, info.stats.tx_dropped, before, self._counters)
+            if before != pair.carrier:
+                self._log.info("carrier", **describe(pair), carrier=pair.carrier)
+
+    # -- offloads -----------------------------------------------------------------------------------------------------
+
+    async def _lower_offload(self, end: End, frames: int) -> None:
+        lower = tap.lower_offload(end.offload)
+        if not end.pair.is_live() or lower == end.offload:
+            return
+        await self._correct(end, tap.set_offload, lower)
+        end.offload = lower
+        end.offload_why = f"the kernel refused {frames} virtio headers (EINVAL)"
+        self._log.warning(
+            "offload lowered", **describe(end.pair), end=end.letter, frames=frames, on=tap.offload_names(lower)
+        )
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    async def _correct(self, end: End, call: Any, *args: Any) -> None:
+        """Run a correction on an end's device; that the device is gone meanwhile is not an error."""
+        if not end.pair.is_live():
+            return
+        try:
+            await self._threads.follow_device(end.fd, call, *args)
+        except OSError as error:
+            if error.errno not in (errno.EBADFD, errno.ENODEV):
+                raise
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("following a link failed", error=repr(error))
+
+
+def _set_carrier(fd: int, nsid: int, ifindex: int, on: bool) -> LinkInfo | None:
+    """Set a carrier and read the device back, which makes the kernel report a lost carrier now and not within a second.
+
+    None when the device is gone.
+    """
+    try:
+        tap.set_carrier(fd, on)
+        with Rtnl() as requests:
+            return requests.get_link(nsid=nsid, index=ifindex)
+    except OSError as error:
+        if error.errno in (errno.EBADFD, errno.ENODEV):
+            return None
+        raise

@@ -1,0 +1,129 @@
+"""`Pair` and `End`: what the supervisor knows of a pair.
+
+The kernel is right, this is a picture of it: names, namespaces, MTU, addresses and admin state may be changed by
+anybody with `ip`, and arrive here through follow.py. An end is its file descriptor; everything else about it may
+change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+from uuid import UUID, uuid4
+
+Letter = Literal["a", "b"]
+Placement = Literal["move", "inside"]
+Origin = Literal["config", "api", "cni", "docker", "oci"]
+
+
+class PairState(Enum):
+    """The life cycle of a pair.
+
+    ======= ============================================ ============================================================
+    state   what may be done                             leads to
+    ======= ============================================ ============================================================
+    NEW     nothing: its ends are being made; it is in   LIVE, when both ends exist, are registered and a worker has
+            no table                                     them; gone without a trace when any step fails
+    LIVE    everything                                   DYING: link.del, deletion of one device or of its
+                                                         namespace, shutdown of the daemon
+    DYING   nothing; its devices are going               gone: out of every table, fds closed, numbers free again
+    ======= ============================================ ============================================================
+    """
+
+    NEW = "new"
+    LIVE = "live"
+    DYING = "dying"
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One end: a TAP device (kernel: net_device and veth_priv).
+
+    letter: `a` or `b`; in `link add NAME type veth peer name NAME2`, NAME is a.
+    number: its number towards the worker, and its row in the counters.
+    fd: the supervisor's copy of the TAP's fd; the device lives as long as any copy.
+    ifname, ifindex, address, mtu, txqlen, up, operstate: as the kernel last said.
+    netns: identity of its namespace (device, inode of the nsfs file). nsid: that namespace's id in the staging
+    namespace.
+    offload: TUNSETOFFLOAD value in force. offload_why: why it is less than the kernel offers, or "".
+    hdr_len: bytes of virtio header.
+    heard: events of the end so far; an answer of the kernel is stale when this grew since it was asked.
+    tx_dropped_seen: the kernel's tx_dropped when it was last charged to a drop point.
+    """
+
+    pair: Pair
+    letter: Letter
+    number: int
+    fd: int
+    ifname: str
+    ifindex: int
+    address: str
+    mtu: int
+    txqlen: int
+    netns: tuple[int, int]
+    nsid: int
+    offload: int
+    hdr_len: int
+    up: bool = False
+    operstate: str = "DOWN"
+    offload_why: str = ""
+    heard: int = 0
+    tx_dropped_seen: int = 0
+
+    @property
+    def peer(self) -> End:
+        """The other end."""
+        return self.pair.b if self.letter == "a" else self.pair.a
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Where events of this end come from: (nsid, ifindex)."""
+        return self.nsid, self.ifindex
+
+    def label(self) -> str:
+        """How messages name the end: `a (veth0)`."""
+        return f"{self.letter} ({self.ifname})"
+
+
+@dataclass(slots=True, eq=False)
+class Pair:
+    """Two ends and the wire between them.
+
+    worker: slot of the worker that forwards both directions, chosen when it takes them.
+    carrier: what both TAPs were last told.
+    """
+
+    placement: Placement
+    origin: Origin
+    worker: int = 0
+    uuid: UUID = field(default_factory=uuid4)
+    state: PairState = PairState.NEW
+    carrier: bool = False
+    a: End = field(init=False)
+    b: End = field(init=False)
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """Both ends, a first."""
+        return self.a, self.b
+
+    def is_live(self) -> bool:
+        """True while everything may be done with it."""
+        return self.state is PairState.LIVE
+
+    @property
+    def wants_carrier(self) -> bool:
+        """The rule of veth_open and veth_close: carrier on both ends if and only if both are up."""
+        return self.a.up and self.b.up
+
+
+def describe(pair: Pair) -> dict[str, str | int]:
+    """The fields with which log lines name a pair."""
+    return {
+        "pair": str(pair.uuid),
+        "a": pair.a.ifname,
+        "a_netns": pair.a.netns[1],
+        "b": pair.b.ifname,
+        "b_netns": pair.b.netns[1],
+    }

@@ -1,0 +1,112 @@
+"""What a new pair shall be, and the kernel's rules for it: checked before anything is touched."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from vethd.errors import InvalidAddress, InvalidName, InvalidParams, MtuOutOfRange
+from vethd.host.tap import MTU_MAX, MTU_MIN, NAME_MAX
+from vethd.pairs.pair import Letter, Origin, Placement
+
+#: isspace() of the kernel (lib/ctype.c), which takes 0xA0 for a space too, plus what dev_valid_name refuses.
+_BAD_NAME_BYTES: Final = frozenset(b" \t\n\v\f\r\xa0/:")
+#: Names that collide with /proc/sys/net/ipv4/conf/{all,default}.
+_SYSCTL_NAMES: Final = frozenset({"all", "default"})
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+TXQUEUELEN_DEFAULT: Final = 1000
+TXQUEUELEN_MAX: Final = 500_000
+
+
+@dataclass(slots=True)
+class EndSpec:
+    """One end of a pair to be made.
+
+    letter: `a` or `b`. ifname: a name, or a pattern with one `%d`. netns: an open fd; the caller closes it.
+    address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. up: set IFF_UP at the end.
+    """
+
+    letter: Letter
+    ifname: str
+    netns: int
+    address: str | None = None
+    mtu: int = 1500
+    txqueuelen: int = TXQUEUELEN_DEFAULT
+    up: bool = False
+
+    def validate(self) -> None:
+        """Raise the error of the first field that the kernel would refuse; names end, field and remedy."""
+        check_name(self.ifname, f"end {self.letter}: name")
+        if self.address is not None:
+            check_address(self.address, f"end {self.letter}: address")
+        check_mtu(self.mtu, f"end {self.letter}: mtu")
+        if not 0 <= self.txqueuelen <= TXQUEUELEN_MAX:
+            raise InvalidParams(
+                f"end {self.letter}: txqueuelen {self.txqueuelen} is not in 0..{TXQUEUELEN_MAX}",
+                hint=f"the TAP allocates a ring of that many frames; the default is {TXQUEUELEN_DEFAULT}",
+            )
+        if self.txqueuelen == 0:  # veth ignores it; a TAP's ring would hold nothing and lose every frame
+            self.txqueuelen = TXQUEUELEN_DEFAULT
+
+
+@dataclass(slots=True)
+class PairSpec:
+    """A pair to be made. reason: for the log; who or what wanted it."""
+
+    a: EndSpec
+    b: EndSpec
+    placement: Placement = "move"
+    origin: Origin = "api"
+    reason: str = ""
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise InvalidName unless the kernel would take the name (dev_valid_name, dev_alloc_name)."""
+    try:
+        raw = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InvalidName(f"{what} {name!r} is no text", hint="use UTF-8", errno=errno.EINVAL) from error
+    if len(raw) > NAME_MAX:
+        raise InvalidName(f"{what} {name!r} has {len(raw)} bytes", hint=f"at most {NAME_MAX} bytes", errno=errno.ERANGE)
+    bad = (
+        not raw
+        or name in (".", "..")
+        or name in _SYSCTL_NAMES
+        or not _BAD_NAME_BYTES.isdisjoint(raw)
+        or 0 in raw
+        or (b"%" in raw and (raw.count(b"%") != 1 or b"%d" not in raw))
+    )
+    if bad:
+        raise InvalidName(
+            f"{what} {name!r} is not valid",
+            hint="no space, '/' or ':', not empty, '.', '..', 'all' or 'default'; one %d asks for a free number",
+            errno=errno.EINVAL,
+        )
+
+
+def check_address(address: str, what: str) -> None:
+    """Raise InvalidAddress unless it is six bytes, unicast and not zero (is_valid_ether_addr)."""
+    if not _MAC.fullmatch(address.lower()):
+        raise InvalidAddress(
+            f"{what} {address!r} is not six bytes in hex", hint="write it as 02:00:00:00:00:01", errno=errno.EINVAL
+        )
+    raw = bytes.fromhex(address.replace(":", ""))
+    if raw[0] & 1 or not any(raw):
+        raise InvalidAddress(
+            f"{what} {address} is not a unicast address",
+            hint="the lowest bit of the first byte must be 0, and not all bytes 0",
+            errno=errno.EADDRNOTAVAIL,
+        )
+
+
+def check_mtu(mtu: int, what: str) -> None:
+    """Raise MtuOutOfRange unless a TAP can have it."""
+    if not MTU_MIN <= mtu <= MTU_MAX:
+        reason = "a TAP takes at most 65521, where kernel veth takes 65535" if mtu > MTU_MAX else "as with kernel veth"
+        raise MtuOutOfRange(
+            f"{what} {mtu} is not in {MTU_MIN}..{MTU_MAX}: {reason}",
+            hint=f"use a value in {MTU_MIN}..{MTU_MAX}",
+            errno=errno.EINVAL,
+        )

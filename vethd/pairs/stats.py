@@ -1,0 +1,146 @@
+"""Counters of a pair, complete: what the worker counted, what the supervisor corrected, what the kernel says.
+
+For the direction that starts at an end::
+
+    read = delivered + merged + dropped + queued          exact whenever the worker is quiet
+    read = the kernel's tx_packets of this end            a TAP counts a frame as transmitted when it is read
+    delivered = the kernel's rx_packets of its peer       a TAP counts a frame as received when it is written
+
+The last two let the supervisor compute what a dead worker had in hand. Frames that were never read stand outside of the
+first line, under NO_CARRIER and TAP_RING: the TAP's tx_dropped, told apart by whether it had a carrier meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from vethd.drops import DROP_TABLE, READ_DROPS, DropPoint
+from vethd.host.locate import locate
+from vethd.host.rtnl import LinkStats, Rtnl, RtnlError
+from vethd.host.threads import HostThreads
+from vethd.pairs.pair import End, Pair
+from vethd.worker.counters import Counters
+
+_XMIT_DROPS = tuple(point for point in DropPoint if point <= DropPoint.CPU_BACKLOG)
+
+
+@dataclass(frozen=True, slots=True)
+class EndStats:
+    """All counters of one end. rx_* and tx_* are charged as kernel veth charges them.
+
+    read, delivered, merged, dropped, queued: the direction that starts here; frames.
+    drops: frames dropped in the direction that starts here, by point, the never-read ones included.
+    kernel: the TAP's own counters, None when the device is gone.
+    """
+
+    rx_packets: int
+    rx_bytes: int
+    rx_dropped: int
+    tx_packets: int
+    tx_bytes: int
+    tx_dropped: int
+    read: int
+    delivered: int
+    merged: int
+    dropped: int
+    queued: int
+    drops: dict[DropPoint, int]
+    kernel: LinkStats | None
+
+
+def end_stats(end: End, counters: Counters, kernel: LinkStats | None) -> EndStats:
+    """Put the counters of one end together."""
+    peer = end.peer
+    mine, correction = counters.load_end(end.number), counters.load_correction(end.number)
+    both = mine + correction
+    its = counters.load_end(peer.number) + counters.load_correction(peer.number)
+    dropped = sum(mine.drops[point] for point in READ_DROPS) + correction.drops[DropPoint.WORKER_LOST]
+    return EndStats(
+        rx_packets=both.rx_packets,
+        rx_bytes=both.rx_bytes,
+        rx_dropped=sum(its.drops[row.point] * row.rx_dropped for row in DROP_TABLE),
+        tx_packets=both.tx_packets,
+        tx_bytes=both.tx_bytes,
+        tx_dropped=sum(both.drops[row.point] * row.tx_dropped for row in DROP_TABLE),
+        read=both.read,
+        delivered=its.rx_packets,
+        merged=both.merged,
+        dropped=dropped,
+        queued=both.read - its.rx_packets - both.merged - dropped,
+        drops={point: both.drops[point] for point in DropPoint},
+        kernel=kernel,
+    )
+
+
+def charge_unread(end: End, tx_dropped: int, carrier: bool, counters: Counters) -> None:
+    """Charge the growth of the kernel's tx_dropped since the last look: those frames were never read.
+
+    carrier: whether the end had a carrier all the while; with one it was the ring (TAP_RING), without one the noop
+    qdisc (NO_CARRIER).
+    """
+    grown = tx_dropped - end.tx_dropped_seen
+    if grown <= 0:
+        return
+    end.tx_dropped_seen = tx_dropped
+    correction = counters.load_correction(end.number)
+    correction.drops[DropPoint.TAP_RING if carrier else DropPoint.NO_CARRIER] += grown
+    counters.store_correction(end.number, correction)
+
+
+def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) -> int:
+    """Count what a dead worker had in hand as WORKER_LOST; how many frames that was, both directions together.
+
+    kernel: the TAPs' own counters by end number, read after the worker's death and before its successor starts. The
+    rows may lag behind the kernel by what the worker had not published; they are brought up to date first. Bytes of
+    lost frames are not known and not counted.
+    """
+    lost_in_all = 0
+    for end in pair.ends:
+        peer = end.peer
+        source, sink = kernel[end.number], kernel[peer.number]
+        mine, its = counters.load_correction(end.number), counters.load_correction(peer.number)
+        before, peer_before = counters.load_end(end.number) + mine, counters.load_end(peer.number) + its
+        mine.read += max(0, source.tx_packets - before.read)
+        its.rx_packets += max(0, sink.rx_packets - peer_before.rx_packets)
+        unpublished_bytes = max(0, sink.rx_bytes - peer_before.rx_bytes)
+        its.rx_bytes += unpublished_bytes
+        mine.tx_bytes += unpublished_bytes
+        counters.store_correction(peer.number, its)
+        counters.store_correction(end.number, mine)
+        now = end_stats(end, counters, None)
+        lost = max(0, now.queued)
+        mine.drops[DropPoint.WORKER_LOST] += lost
+        both = counters.load_end(end.number) + mine
+        row_drops = counters.load_end(end.number).drops
+        mine.tx_packets += both.read - sum(row_drops[point] for point in _XMIT_DROPS) - both.tx_packets
+        counters.store_correction(end.number, mine)
+        lost_in_all += lost
+    return lost_in_all
+
+
+async def kernel_stats(ends: list[End], threads: HostThreads) -> dict[int, LinkStats]:
+    """The TAPs' own counters by end number; an end whose device is gone is not in it. Raises OSError."""
+    places = [(end.number, end.nsid, end.ifindex, end.address) for end in ends]
+    stats = await threads.follow(_read_kernel_stats, places)
+    for end in ends:
+        if end.number not in stats and end.pair.is_live():  # not where the picture has it: the fd knows better
+            found = await threads.follow_device(end.fd, locate)
+            if found is not None and found.info.stats is not None:
+                stats[end.number] = found.info.stats
+    return stats
+
+
+def _read_kernel_stats(places: list[tuple[int, int, int, str]]) -> dict[int, LinkStats]:
+    stats: dict[int, LinkStats] = {}
+    with Rtnl() as rtnl:
+        for number, nsid, ifindex, address in places:
+            try:
+                address_now, counters = rtnl.get_counters(nsid, ifindex)
+            except RtnlError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+            else:
+                if address_now == address:
+                    stats[number] = counters
+    return stats
