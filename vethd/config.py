@@ -1,0 +1,98 @@
+"""The daemon's configuration: one TOML file, checked before anything starts. config/vethd.toml documents every key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from vethd.rpc.client import DEFAULT_SOCKET
+from vethd.validation import NUMBER, WORD, findings
+
+
+class ConfigError(Exception):
+    """Raised when a configuration file can't be read or says something that is not valid; names file and key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LogConfig(_Section):
+    """[log]: `format` auto is console on a terminal and json elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+def _count_form(value: Any) -> str | None:
+    return WORD if value == "auto" else NUMBER if type(value) is int else None
+
+
+class WorkerConfig(_Section):
+    """[worker]: how many processes forward, and what they do under overload.
+
+    count: `auto` is half the CPUs, at least one. overload: `drop` at the backlog's cap, or `backpressure`: stop
+    reading.
+    restart_window: seconds; from the third death of a worker within them on, its replacement waits.
+    """
+
+    count: Annotated[
+        Annotated[Literal["auto"], Tag(WORD)] | Annotated[int, Field(ge=1, le=64), Tag(NUMBER)],
+        Discriminator(
+            _count_form, custom_error_type="count", custom_error_message="must be a number from 1 to 64, or 'auto'"
+        ),
+    ] = "auto"
+    overload: Literal["drop", "backpressure"] = "drop"
+    restart_window: Annotated[float, Field(ge=0, le=3600)] = 10.0
+
+    def processes(self) -> int:
+        """The number of workers on this machine."""
+        return max(1, len(os.sched_getaffinity(0)) // 2) if self.count == "auto" else self.count
+
+
+class SysctlConfig(_Section):
+    """[sysctl]: the backlog's limits under the kernel's names (net.core.*), per worker.
+
+    netdev_max_backlog, netdev_budget, dev_weight: frames. netdev_budget_usecs: microseconds.
+    """
+
+    netdev_max_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    netdev_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    netdev_budget_usecs: Annotated[int, Field(ge=1, le=1_000_000)] = 8000
+    dev_weight: Annotated[int, Field(ge=1, le=1024)] = 64
+
+
+class LimitConfig(_Section):
+    """[limits]: max_pairs that may exist at a time; clients connected to the control socket at a time."""
+
+    max_pairs: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    clients: Annotated[int, Field(ge=1, le=65_536)] = 256
+
+
+class Config(_Section):
+    """The whole file. socket: path of the control socket."""
+
+    socket: Annotated[str, Field(min_length=1, max_length=107)] = DEFAULT_SOCKET
+    log: LogConfig = LogConfig()
+    worker: WorkerConfig = WorkerConfig()
+    sysctl: SysctlConfig = SysctlConfig()
+    limits: LimitConfig = LimitConfig()
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file. Raises ConfigError."""
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        sentences, hint = findings(error, Config)
+        raise ConfigError(f"{path}: {'; '.join(sentences)}" + (f" ({hint})" if hint else "")) from error
