@@ -1,0 +1,153 @@
+"""The configuration file: what is wrong in it is named by file and key, before anything starts."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import program
+from vethd.config import Config, ConfigError, load
+
+LEVELS = "'debug', 'info', 'warning' or 'error'"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the configuration file of a test is."""
+    return tmp_path / "vethd.toml"
+
+
+def test_an_empty_file_is_the_default(file: Path) -> None:
+    file.write_text("")
+    assert load(file) == Config()
+
+
+def test_every_value_arrives(file: Path) -> None:
+    file.write_text(
+        """
+        socket = "/run/x.sock"
+        [log]
+        level = "debug"
+        format = "json"
+        [worker]
+        count = 3
+        overload = "backpressure"
+        restart_window = 2
+        [sysctl]
+        netdev_max_backlog = 10
+        netdev_budget = 20
+        netdev_budget_usecs = 30
+        dev_weight = 40
+        [limits]
+        max_pairs = 5
+        clients = 6
+        """
+    )
+    assert load(file).model_dump() == {
+        "socket": "/run/x.sock",
+        "log": {"level": "debug", "format": "json"},
+        "worker": {"count": 3, "overload": "backpressure", "restart_window": 2.0},
+        "sysctl": {"netdev_max_backlog": 10, "netdev_budget": 20, "netdev_budget_usecs": 30, "dev_weight": 40},
+        "limits": {"max_pairs": 5, "clients": 6},
+    }
+
+
+@pytest.mark.parametrize("count", ["auto", 1, 64])
+def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int) -> None:
+    file.write_text(f"[worker]\ncount = {count!r}\n")
+    assert load(file).worker.processes() == (max(1, len(os.sched_getaffinity(0)) // 2) if count == "auto" else count)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        # unknown keys
+        ("sokcet = 'x'", "sokcet: unknown (known: socket, log, worker, sysctl, limits)"),
+        ("[log]\ncolour = true", "log.colour: unknown (known in log: level, format)"),
+        ("[sysctl]\n'net.core.dev_weight' = 1", "sysctl.net.core.dev_weight: unknown (known in sysctl: "),
+        ("[worker.one]\npid = 1", "worker.one: unknown (known in worker: count, overload, restart_window)"),
+        # wrong types
+        ("socket = 5", "socket: must be a valid string, not 5"),
+        ("log = 'debug'", 'log: must hold named fields, not "debug"'),
+        ("[worker]\nrestart_window = '10'", 'worker.restart_window: must be a valid number, not "10"'),
+        ("[sysctl]\ndev_weight = 64.0", "sysctl.dev_weight: must be a valid integer, not 64.0"),
+        ("[sysctl]\ndev_weight = true", "sysctl.dev_weight: must be a valid integer, not true"),
+        ("[limits]\nclients = [1]", "limits.clients: must be a valid integer"),
+        # out of range
+        ("socket = ''", 'socket: must have at least 1 character, not ""'),
+        (f"socket = '{'/' * 108}'", "socket: must have at most 107 characters"),
+        ("[log]\nlevel = 'trace'", f'log.level: must be {LEVELS}, not "trace"'),
+        ("[log]\nlevel = 'INFO'", f'log.level: must be {LEVELS}, not "INFO"'),
+        ("[worker]\ncount = 0", "worker.count: must be greater than or equal to 1, not 0"),
+        ("[worker]\ncount = 65", "worker.count: must be less than or equal to 64, not 65"),
+        ("[worker]\ncount = 'many'", "worker.count: must be a number from 1 to 64, or 'auto', not \"many\""),
+        ("[worker]\ncount = true", "worker.count: must be a number from 1 to 64, or 'auto', not true"),
+        ("[worker]\noverload = 'panic'", "worker.overload: must be 'drop' or 'backpressure', not \"panic\""),
+        ("[worker]\nrestart_window = -1", "worker.restart_window: must be greater than or equal to 0, not -1"),
+        ("[sysctl]\nnetdev_budget = 0", "sysctl.netdev_budget: must be greater than or equal to 1, not 0"),
+        ("[limits]\nmax_pairs = 99999999999", "limits.max_pairs: must be less than or equal to 65536, not 99999999999"),
+        # several at once
+        ("a = 1\n[log]\nlevel = 1", f"log.level: must be {LEVELS}, not 1; a: unknown (known: "),
+        # no TOML
+        ("[log\n", "Expected ']' at the end of a table declaration (at line 1, column 5)"),
+        ("x = 1\nx = 2\n", "Cannot overwrite a value (at line 2, column 6)"),
+        ("socket = /run/x\n", "Invalid value (at line 1, column 10)"),
+    ],
+)
+def test_what_is_wrong_is_named(file: Path, text: str, complaint: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    assert str(raised.value).startswith(f"{file}: {complaint}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_utf_8(file: Path) -> None:
+    file.write_bytes(b"socket = '\xff'\n")
+    with pytest.raises(ConfigError, match=f"{file}: 'utf-8' codec can't decode byte 0xff in position 10"):
+        load(file)
+
+
+# -- as the daemon says it --------------------------------------------------------------------------------------------
+
+
+def refused(line: str, *arguments: str | Path, prefix: Sequence[str] = ()) -> None:
+    """`vethd` must exit with 2 and print exactly this line."""
+    answer = program.vethd(*arguments, prefix=prefix)
+    assert (answer.code, answer.out, answer.err) == (2, "", line + "\n")
+
+
+def test_a_wrong_key_stops_the_daemon_with_2_before_it_starts(file: Path) -> None:
+    file.write_text("[limits]\nmax_pair = 5\n")
+    line = f"vethd: {file}: limits.max_pair: unknown (known in limits: max_pairs, clients)"
+    refused(line, "--config", file, "--socket", file.parent / "sock")
+    assert not (file.parent / "sock").exists()
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    refused(f"vethd: {file}: No such file or directory", "--config", file)
+
+
+def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:
+    refused(f"vethd: {tmp_path}: Is a directory", "--config", tmp_path)
+
+
+def test_a_file_that_may_not_be_read(file: Path) -> None:
+    file.write_text("")
+    file.chmod(0)
+    os.chown(file, 65534, 65534)
+    prefix = program.without_capability("dac_override", "dac_read_search")
+    refused(f"vethd: {file}: Permission denied", "--config", file, prefix=prefix)
+
+
+def test_the_option_beats_the_variable_and_that_the_file(file: Path) -> None:
+    places = {name: file.parent / "none" / name for name in ("option", "variable", "file")}
+    file.write_text(f"socket = '{places['file']}'\n")
+    variable, option = str(places["variable"]), ("--socket", places["option"])
+    for answer, winner in (
+        (program.vethd("--config", file), "file"),
+        (program.vethd("--config", file, VETHD_SOCKET=variable), "variable"),
+        (program.vethd("--config", file, *option, VETHD_SOCKET=variable), "option"),
+    ):
+        assert f"control socket {places[winner]}: No such file or directory" in answer.err

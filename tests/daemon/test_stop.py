@@ -1,0 +1,135 @@
+"""Stopping: SIGTERM and SIGINT delete everything and exit with 0; nothing of the daemon is left."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import program
+from tests.kit.daemon import Daemon
+from tests.kit.links import all_links
+from tests.kit.netns import Namespaces, fresh_name
+from tests.kit.pairs import make_pair
+from tests.kit.processes import survivors
+from tests.kit.waiting import eventually
+from tests.rpc.talk import ANYTHING, Talk, request, result
+
+LINE = json.dumps(request(1, "daemon.info")).encode() + b"\n"
+
+
+@pytest.fixture
+def stopping(daemon: Daemon) -> Callable[..., None]:
+    """A function that sends the daemon a signal and waits for its end, which must be a good one."""
+
+    def stop(number: signal.Signals = signal.SIGTERM, within: float = 15.0) -> None:
+        family = daemon.family()
+        os.kill(daemon.pid, number)
+        assert eventually(lambda: daemon.exit_code, lambda code: code is not None, "it ends", within) == 0
+        assert survivors(family) == []
+        assert not daemon.socket.exists()
+        daemon.kill()  # collects what has ended already
+
+    return stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_takes_devices_namespaces_processes_and_socket_along(
+    daemon: Daemon, netns: Namespaces, stopping: Callable[..., None], number: signal.Signals
+) -> None:
+    places = [netns.make() for _ in range(3)]
+    for placement in ("move", "inside"):
+        for other in places[1:]:
+            make_pair(daemon, places[0], other, placement=placement)
+    stopping(number)
+    for place in places:
+        assert all_links(place).keys() == {"lo"}
+        netns.delete(place)
+    assert netns.undead() == []
+    events = [json.loads(line)["event"] for line in daemon.log().splitlines()]
+    assert events[-6:] == ["stopping", *["link deleted"] * 4, "stopped"]
+
+
+def test_a_second_signal_changes_nothing(daemon: Daemon, netns: Namespaces, stopping: Callable[..., None]) -> None:
+    red = netns.make()
+    for _ in range(5):
+        make_pair(daemon, red, red, placement="inside", up=False)
+    os.kill(daemon.pid, signal.SIGTERM)
+    stopping(signal.SIGINT)
+    assert all_links(red).keys() == {"lo"}
+
+
+def test_requests_that_were_read_are_answered_and_new_pairs_are_refused(
+    daemon: Daemon, netns: Namespaces, stopping: Callable[..., None]
+) -> None:
+    red = netns.make()
+    talk, name = Talk(daemon.socket), fresh_name()
+    ends = [({"ifname": f"{name}a{n}", "netns": red}, {"ifname": f"{name}b{n}", "netns": red}) for n in range(50)]
+    talk.say([request(n, "link.add", a=a, b=b) for n, (a, b) in enumerate(ends)])
+    talk.say(request("last", "link.list"))
+    eventually(daemon.log, lambda text: "link added" in text, "the first pair is there")
+    stopping(signal.SIGTERM)
+    answers = talk.hear(ANYTHING)
+    kinds = ["made" if "result" in answer else answer["error"]["data"]["kind"] for answer in answers]
+    assert kinds == sorted(kinds)  # made, made, ..., shutting_down, shutting_down, ...
+    assert kinds[0] == "made"
+    assert kinds[-1] == "shutting_down"
+    refusal = answers[-1]["error"]
+    assert refusal["message"] == "the daemon is shutting down"
+    assert refusal["data"]["hint"] == "try again when it is back"
+    talk.hear(result("last"))
+    talk.hear_hanging_up()
+    talk.close()
+    assert all_links(red).keys() == {"lo"}
+
+
+def test_clients_that_do_not_read_and_clients_that_never_stop_asking_can_not_hold_it_up(
+    daemon: Daemon, stopping: Callable[..., None]
+) -> None:
+    stuck, greedy = Talk(daemon.socket), Talk(daemon.socket)
+    stuck.socket.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            stuck.socket.send(LINE * 500)
+
+    def ask() -> None:
+        with suppress(OSError):
+            while True:
+                greedy.socket.sendall(LINE * 100)
+                greedy.socket.recv(1 << 20)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        stopping(signal.SIGTERM)
+    finally:
+        stuck.close()
+        with suppress(OSError):
+            greedy.socket.shutdown(socket.SHUT_RDWR)
+        asking.join()
+        greedy.close()
+
+
+def test_a_socket_that_somebody_else_has_taken_over_is_left_alone(daemon: Daemon) -> None:
+    daemon.pairs()
+    daemon.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.bind(str(daemon.socket))
+        daemon.stop()
+        assert daemon.socket.is_socket()
+
+
+def test_a_signal_while_it_starts_is_obeyed_too(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with program.running("--socket", path) as process:
+        eventually(path.is_socket, bool, "it has taken the socket, and starts its workers")
+        process.terminate()
+        _out, log = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert json.loads(log.splitlines()[-1])["event"] == "stopped"
+    assert not path.exists()

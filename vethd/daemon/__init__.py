@@ -1,0 +1,1 @@
+"""The supervisor process: what starts, in which order, and how it stops."""

@@ -1,0 +1,80 @@
+"""The command `vethd`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import resource
+import sys
+from pathlib import Path
+
+import uvloop
+from structlog.typing import FilteringBoundLogger
+
+from vethd import __version__
+from vethd.config import Config, ConfigError, load
+from vethd.daemon.log import logger
+from vethd.daemon.supervisor import Supervisor
+from vethd.errors import VethdError
+from vethd.rpc.client import DEFAULT_SOCKET
+from vethd.rpc.server import AlreadyRunning
+
+_SOCKET_HINTS = {
+    errno.ENOENT: "create its directory",
+    errno.EADDRINUSE: "what is there is no socket: remove it, or choose another path",
+}
+
+
+def main() -> None:
+    """Entry point of `vethd`. Exit status: 0 stopped by a signal, 1 a part did not start, 2 usage or configuration."""
+    options = _arguments()
+    try:
+        config = load(options.config) if options.config is not None else Config()
+    except ConfigError as error:
+        print(f"vethd: {error}", file=sys.stderr)
+        sys.exit(2)
+    socket = options.socket or os.environ.get("VETHD_SOCKET")
+    if socket:
+        config = config.model_copy(update={"socket": socket})
+    _raise_nofile()
+    log = logger(config.log)
+    try:
+        if config.socket == DEFAULT_SOCKET:  # its directory comes from tmpfiles.d where there is a systemd
+            Path(DEFAULT_SOCKET).parent.mkdir(mode=0o755, exist_ok=True)
+        uvloop.run(_serve(config, log))
+    except (VethdError, AlreadyRunning, OSError) as error:
+        print(f"vethd: {_reason(error, config)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _reason(error: VethdError | AlreadyRunning | OSError, config: Config) -> str:
+    """Why the daemon did not start, and what to do about it, in one line."""
+    if not isinstance(error, OSError):
+        hint = getattr(error, "hint", None)
+        return f"{error} ({hint})" if hint else str(error)
+    text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    if error.filename == config.socket:
+        hint = _SOCKET_HINTS.get(error.errno or 0)
+        return f"control socket {text}" + (f" ({hint})" if hint else "")
+    if error.errno == errno.EPERM:
+        return f"{text} (run it as root, or with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_BROADCAST)"
+    return text
+
+
+async def _serve(config: Config, log: FilteringBoundLogger) -> None:
+    await Supervisor(config, log).run()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="vethd", description="userspace veth: pairs of TAP devices joined by a wire")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    parser.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
+    parser.add_argument("--version", action="version", version=f"vethd {__version__}")
+    return parser.parse_args()
+
+
+def _raise_nofile() -> None:
+    """Take as many file descriptors as allowed: each end is one, and each client."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,89 @@
+"""The supervisor: every part of the control process, started and stopped in order.
+
+It never touches a frame; it makes pairs, follows them, steers workers and answers clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from vethd import __version__
+from vethd.config import Config
+from vethd.host.threads import HostThreads
+from vethd.pairs.create import Creator
+from vethd.pairs.delete import Deleter
+from vethd.pairs.follow import Follower
+from vethd.pairs.registry import Registry
+from vethd.pairs.workers import Workers
+from vethd.rpc.methods import Methods
+from vethd.rpc.server import Server
+from vethd.worker.counters import Counters
+
+
+class Supervisor:
+    """All parts of one daemon; to be made on the running event loop."""
+
+    def __init__(self, config: Config, log: FilteringBoundLogger) -> None:
+        self._config = config
+        self._log = log
+        self._stop = asyncio.Event()
+        self.threads = HostThreads()
+        self.registry = Registry(2 * config.limits.max_pairs)
+        self.counters = Counters.create(self.registry.max_ends)
+        self.workers = Workers(
+            config.worker.processes(),
+            {**config.sysctl.model_dump(), "backpressure": config.worker.overload == "backpressure"},
+            self.threads,
+            self.registry,
+            self.counters,
+            log,
+            config.worker.restart_window,
+        )
+        self.deleter = Deleter(self.threads, self.registry, self.workers, log)
+        self.follower = Follower(self.threads, self.registry, self.workers, self.deleter, self.counters, log)
+        self.workers.reports = self.follower
+        self.creator = Creator(
+            self.threads, self.registry, self.workers, self.follower, self.deleter, self.counters, log
+        )
+        self.methods = Methods(
+            self.threads, self.registry, self.workers, self.creator, self.deleter, self.counters, log
+        )
+        self.server = Server(Path(config.socket), config.limits.clients, self.methods.handle, log)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then delete every pair and stop.
+
+        Raises VethdError or OSError when a part does not start; nothing is left running then.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self.start()
+            await self._stop.wait()
+            self._log.info("stopping", pairs=len(self.registry))
+        finally:
+            await self.stop()
+        self._log.info("stopped")
+
+    async def start(self) -> None:
+        """Start every part. The control socket is taken first, so that a second daemon starts nothing; served last."""
+        self.server.bind()
+        await self.follower.start()
+        await self.workers.start()
+        self.server.serve()
+        self._log.info("vethd serves", version=__version__, socket=self._config.socket)
+
+    async def stop(self) -> None:
+        """Stop every part in reverse order; no device, process or thread is left."""
+        self.methods.shutting_down = True
+        await self.server.stop()
+        await self.deleter.all("the daemon stops")
+        await self.follower.stop()
+        await self.workers.stop()
+        await asyncio.to_thread(self.threads.close)
+        self.counters.close()
