@@ -1,0 +1,187 @@
+/* Round trips one at a time, each timed with a nanosecond clock.
+ *
+ *   round_trip udp ADDRESS PORT WARMUP COUNT     against `round_trip echo ADDRESS PORT`, which prints "ready" when bound
+ *   round_trip icmp ADDRESS 0 WARMUP COUNT       against the far kernel, as ping does
+ *
+ * A closed loop: the next request leaves when the answer is there, so CPUs do not fall asleep in between and no queue
+ * builds up. Both sides block in ordinary system calls. The first WARMUP round trips are not counted. Prints one line of
+ * JSON, times in nanoseconds; an answer that takes longer than a second counts as lost.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/ip.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/icmp.h>
+
+enum { PAYLOAD = 56 }; /* what ping sends; the sequence number stands in front */
+
+struct request {
+    struct icmphdr icmp; /* not sent with UDP */
+    uint32_t sequence;
+    uint8_t padding[PAYLOAD - sizeof(uint32_t)];
+} __attribute__((packed));
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "round_trip: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static void wrong(const char *what)
+{
+    fprintf(stderr, "round_trip: %s\n", what);
+    exit(2);
+}
+
+static uint16_t checksum(const void *data, size_t length)
+{
+    const uint8_t *at = data;
+    uint32_t sum = 0;
+
+    for (; length > 1; length -= 2, at += 2)
+        sum += (uint32_t)at[0] << 8 | at[1];
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return htons((uint16_t)~sum);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static _Noreturn void run_echo(int sock)
+{
+    uint8_t data[2048];
+    struct sockaddr_in from;
+
+    puts("ready");
+    fflush(stdout);
+    for (;;) {
+        socklen_t len = sizeof from;
+        ssize_t n = recvfrom(sock, data, sizeof data, 0, (struct sockaddr *)&from, &len);
+        if (n >= 0)
+            n = sendto(sock, data, (size_t)n, 0, (const struct sockaddr *)&from, len);
+        if (n < 0 && errno != EINTR && errno != ENOBUFS)
+            die("echo");
+    }
+}
+
+/* Sends request number `sequence` and waits for its answer; nanoseconds, or 0 when none came within a second. */
+static uint64_t one_round_trip(int sock, int icmp, struct request *request, uint32_t sequence)
+{
+    uint8_t answer[2048];
+    const void *from = icmp ? (const void *)request : (const void *)&request->sequence;
+    size_t length = icmp ? sizeof *request : (size_t)PAYLOAD;
+    uint64_t start;
+
+    request->sequence = sequence;
+    if (icmp) {
+        request->icmp.un.echo.sequence = (uint16_t)sequence;
+        request->icmp.checksum = 0;
+        request->icmp.checksum = checksum(request, sizeof *request);
+    }
+    start = now_ns();
+    if (send(sock, from, length, 0) < 0 && errno != ENOBUFS)
+        die("send");
+    for (;;) {
+        ssize_t n = recv(sock, answer, sizeof answer, 0);
+        uint64_t end = now_ns();
+        size_t skip = 0;
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno != EAGAIN)
+                die("recv");
+            return 0;
+        }
+        if (icmp) { /* a raw socket sees the IP header, and everybody's answers */
+            skip = ((const struct iphdr *)answer)->ihl * 4u;
+            if ((size_t)n < skip + sizeof *request ||
+                ((const struct icmphdr *)(answer + skip))->un.echo.id != request->icmp.un.echo.id)
+                continue;
+            skip += sizeof(struct icmphdr);
+        }
+        if ((size_t)n >= skip + sizeof sequence && !memcmp(answer + skip, &sequence, sizeof sequence))
+            return end > start ? end - start : 1;
+        if (end - start > 1000000000u)
+            return 0; /* only late answers to earlier requests */
+    }
+}
+
+static int run_client(int sock, int icmp, uint32_t warmup, uint32_t count)
+{
+    struct request request = {.icmp = {.type = ICMP_ECHO}};
+    uint64_t *times = calloc(count, sizeof *times);
+    uint32_t measured = 0, lost = 0;
+
+    if (!times)
+        die("calloc");
+    request.icmp.un.echo.id = (uint16_t)getpid();
+    for (uint32_t i = 0; i < warmup + count; i++) {
+        uint64_t took = one_round_trip(sock, icmp, &request, i);
+        if (!took)
+            lost++;
+        else if (i >= warmup)
+            times[measured++] = took;
+    }
+    if (!measured)
+        wrong("no answer came back");
+    qsort(times, measured, sizeof *times, by_value);
+    printf("{\"lost\": %" PRIu32 ", \"p50\": %" PRIu64 ", \"p99\": %" PRIu64 "}\n", lost, times[measured / 2],
+           times[(uint64_t)measured * 99 / 100]);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct timeval second = {.tv_sec = 1};
+    struct icmp_filter only_replies = {.data = ~(1u << ICMP_ECHOREPLY)};
+    int icmp, sock;
+
+    if (argc < 4)
+        wrong("round_trip echo ADDRESS PORT | udp|icmp ADDRESS PORT WARMUP COUNT");
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would stop an echo server whose benchmark was killed */
+    icmp = !strcmp(argv[1], "icmp");
+    if (inet_pton(AF_INET, argv[2], &address.sin_addr) != 1)
+        wrong("not an IPv4 address");
+    address.sin_port = htons((uint16_t)strtoul(argv[3], NULL, 10));
+    sock = icmp ? socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) : socket(AF_INET, SOCK_DGRAM, 0);
+    if (sock < 0)
+        die("socket");
+    if (!strcmp(argv[1], "echo")) {
+        if (bind(sock, (const struct sockaddr *)&address, sizeof address) < 0)
+            die("bind");
+        run_echo(sock);
+    }
+    if (argc != 6 || (!icmp && strcmp(argv[1], "udp")))
+        wrong("round_trip udp|icmp ADDRESS PORT WARMUP COUNT");
+    if (icmp && setsockopt(sock, SOL_RAW, ICMP_FILTER, &only_replies, sizeof only_replies) < 0)
+        die("ICMP_FILTER");
+    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second) < 0)
+        die("SO_RCVTIMEO");
+    if (connect(sock, (const struct sockaddr *)&address, sizeof address) < 0)
+        die("connect");
+    return run_client(sock, icmp, (uint32_t)strtoul(argv[4], NULL, 10), (uint32_t)strtoul(argv[5], NULL, 10));
+}
