@@ -99,8 +99,9 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
     for end in pair.ends:
         peer = end.peer
         source, sink = kernel[end.number], kernel[peer.number]
+        row = counters.load_end(end.number)
         mine, its = counters.load_correction(end.number), counters.load_correction(peer.number)
-        before, peer_before = counters.load_end(end.number) + mine, counters.load_end(peer.number) + its
+        before, peer_before = row + mine, counters.load_end(peer.number) + its
         mine.read += max(0, source.tx_packets - before.read)
         its.rx_packets += max(0, sink.rx_packets - peer_before.rx_packets)
         unpublished_bytes = max(0, sink.rx_bytes - peer_before.rx_bytes)
@@ -108,12 +109,10 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
         mine.tx_bytes += unpublished_bytes
         counters.store_correction(peer.number, its)
         counters.store_correction(end.number, mine)
-        now = end_stats(end, counters, None)
-        lost = max(0, now.queued)
+        lost = max(0, end_stats(end, counters, None).queued)
         mine.drops[DropPoint.WORKER_LOST] += lost
-        both = counters.load_end(end.number) + mine
-        row_drops = counters.load_end(end.number).drops
-        mine.tx_packets += both.read - sum(row_drops[point] for point in _XMIT_DROPS) - both.tx_packets
+        both = row + mine
+        mine.tx_packets += both.read - sum(row.drops[point] for point in _XMIT_DROPS) - both.tx_packets
         counters.store_correction(end.number, mine)
         lost_in_all += lost
     return lost_in_all
