@@ -12,6 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := python3-venv  # the virtual environment
 APT += gcc           # wheels are not published for every machine: python-pytun, and the compiled datapath
 APT += python3-dev
+APT += liburing-dev  # frame I/O by io_uring; without it, by read and write
 APT += iproute2      # namespaces; the tests compare with kernel veth through ip, tc and bridge
 APT += iputils-ping
 APT += iperf3

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -69,8 +69,11 @@ class Daemon:
 
 
 @contextmanager
-def private_daemon(directory: Path) -> Iterator[Daemon]:
-    """Start vethd with socket and log in `directory`, yield it once the socket accepts, stop it when the block ends."""
+def private_daemon(directory: Path, env: Mapping[str, str]) -> Iterator[Daemon]:
+    """Start vethd with socket and log in `directory`, yield it once the socket accepts, stop it when the block ends.
+
+    env: on top of this process's environment.
+    """
     path, log = directory / "control.sock", directory / "vethd.log"
     program = PROGRAMS / "vethd"
     if not program.exists():
@@ -83,6 +86,7 @@ def private_daemon(directory: Path) -> Iterator[Daemon]:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | env,
         )
     try:
         _wait_until_it_accepts(process, path, log)

@@ -10,9 +10,10 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -75,11 +76,10 @@ class KernelVeth(Link):
 class VethdPair(Link):
     """A vethd pair, over a daemon of its own."""
 
-    name = "vethd"
-
-    def __init__(self, a: End, b: End, daemon: Daemon) -> None:
-        """`daemon` made the pair."""
+    def __init__(self, name: str, a: End, b: End, daemon: Daemon) -> None:
+        """`daemon` made the pair; `name` stands in the table."""
         super().__init__(a, b)
+        self.name = name
         self._daemon = daemon
 
     def about(self) -> str:
@@ -104,17 +104,20 @@ def kernel_veth(index: int, directory: Path) -> Iterator[Link]:
 
 
 @contextmanager
-def vethd_pair(index: int, directory: Path) -> Iterator[Link]:
-    """A vethd pair between two fresh namespaces, by a private daemon that keeps its socket in `directory`."""
+def vethd_pair(name: str, env: Mapping[str, str], index: int, directory: Path) -> Iterator[Link]:
+    """A vethd pair between two fresh namespaces, by a private daemon that keeps its socket in `directory`.
+
+    name: what stands in the table. env: what makes its engine another than the default.
+    """
     with ExitStack() as stack:
         a, b = stack.enter_context(_namespaces(index))
-        daemon = stack.enter_context(private_daemon(directory))
+        daemon = stack.enter_context(private_daemon(directory, env))
         daemon.vethctl(
             *("link", "add", a.netns, "netns", a.netns, "up"),
             *("type", "veth", "peer", "name", b.netns, "netns", b.netns, "up"),
         )
         _address(a, b)
-        yield VethdPair(a, b, daemon)
+        yield VethdPair(name, a, b, daemon)
         # Not after an error, which it would hide when the daemon is what failed: the namespaces take the ends along.
         daemon.vethctl("link", "del", a.netns, "netns", a.netns)
 
@@ -122,7 +125,12 @@ def vethd_pair(index: int, directory: Path) -> Iterator[Link]:
 LinkFactory: TypeAlias = Callable[[int, Path], AbstractContextManager[Link]]
 
 #: Links by the word that chooses them on the command line; the first is the one the others are compared with.
-LINKS: Final[dict[str, LinkFactory]] = {"kernel": kernel_veth, "vethd": vethd_pair}
+LINKS: Final[dict[str, LinkFactory]] = {
+    "kernel": kernel_veth,
+    "vethd": partial(vethd_pair, "vethd", {}),
+    "syscalls": partial(vethd_pair, "vethd, syscalls", {"VETHD_FRAMEIO": "syscalls"}),
+    "interpreted": partial(vethd_pair, "vethd, interpreted", {"VETHD_NO_EXTENSIONS": "1"}),
+}
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class WorkerConfig(_Section):
 
     count: `auto` is half the CPUs, at least one. overload: `drop` at the backlog's cap, or `backpressure`: stop
     reading.
+    frameio: `syscalls`, `uring`, or `auto`: io_uring where it works.
     restart_window: seconds; from the third death of a worker within them on, its replacement waits.
     """
 
@@ -47,6 +48,7 @@ class WorkerConfig(_Section):
         ),
     ] = "auto"
     overload: Literal["drop", "backpressure"] = "drop"
+    frameio: Literal["auto", "syscalls", "uring"] = "auto"
     restart_window: Annotated[float, Field(ge=0, le=3600)] = 10.0
 
     def processes(self) -> int:

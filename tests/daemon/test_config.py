@@ -1,12 +1,13 @@
 """The configuration file: what is wrong in it is named by file and key, before anything starts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import program
+from tests.kit.daemon import Daemon
 from vethd.config import Config, ConfigError, load
 
 LEVELS = "'debug', 'info', 'warning' or 'error'"
@@ -33,6 +34,7 @@ def test_every_value_arrives(file: Path) -> None:
         [worker]
         count = 3
         overload = "backpressure"
+        frameio = "syscalls"
         restart_window = 2
         [sysctl]
         netdev_max_backlog = 10
@@ -47,7 +49,7 @@ def test_every_value_arrives(file: Path) -> None:
     assert load(file).model_dump() == {
         "socket": "/run/x.sock",
         "log": {"level": "debug", "format": "json"},
-        "worker": {"count": 3, "overload": "backpressure", "restart_window": 2.0},
+        "worker": {"count": 3, "overload": "backpressure", "frameio": "syscalls", "restart_window": 2.0},
         "sysctl": {"netdev_max_backlog": 10, "netdev_budget": 20, "netdev_budget_usecs": 30, "dev_weight": 40},
         "limits": {"max_pairs": 5, "clients": 6},
     }
@@ -66,7 +68,7 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         ("sokcet = 'x'", "sokcet: unknown (known: socket, log, worker, sysctl, limits)"),
         ("[log]\ncolour = true", "log.colour: unknown (known in log: level, format)"),
         ("[sysctl]\n'net.core.dev_weight' = 1", "sysctl.net.core.dev_weight: unknown (known in sysctl: "),
-        ("[worker.one]\npid = 1", "worker.one: unknown (known in worker: count, overload, restart_window)"),
+        ("[worker.one]\npid = 1", "worker.one: unknown (known in worker: count, overload, frameio, restart_window)"),
         # wrong types
         ("socket = 5", "socket: must be a valid string, not 5"),
         ("log = 'debug'", 'log: must hold named fields, not "debug"'),
@@ -123,6 +125,24 @@ def test_a_wrong_key_stops_the_daemon_with_2_before_it_starts(file: Path) -> Non
     line = f"vethd: {file}: limits.max_pair: unknown (known in limits: max_pairs, clients)"
     refused(line, "--config", file, "--socket", file.parent / "sock")
     assert not (file.parent / "sock").exists()
+
+
+def test_an_unknown_frame_io_in_the_environment() -> None:
+    answer = program.vethd(VETHD_FRAMEIO="dpdk")
+    line = "vethd: VETHD_FRAMEIO is 'dpdk', not one of auto, syscalls, uring\n"
+    assert (answer.code, answer.out, answer.err) == (2, "", line)
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_every_worker_uses_the_frame_io_that_was_asked_for(start_daemon: Callable[..., Daemon], where: str) -> None:
+    section = '[worker]\ncount = 2\nframeio = "{}"\n'
+    if where == "file":
+        daemon = start_daemon(config=section.format("syscalls"), env={"VETHD_FRAMEIO": ""})
+    else:
+        daemon = start_daemon(config=section.format("uring"), env={"VETHD_FRAMEIO": "syscalls"})
+    workers = daemon.call("daemon.info")["workers"]
+    assert [worker["frameio"] for worker in workers] == ["syscalls", "syscalls"]
+    assert all(worker["why"].endswith("; syscalls as configured") for worker in workers)
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:

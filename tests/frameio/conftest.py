@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.frameio.taps import Taps
+from tests.frameio.ways import WAYS, MakeFrameIO
 from tests.kit import netns as kit_netns
 from tests.kit.netns import Namespaces
 
@@ -29,3 +30,9 @@ def taps(_no_descriptor_is_leaked: None, netns: Namespaces) -> Iterator[Taps]:
     made = Taps(netns)
     yield made
     made.close()
+
+
+@pytest.fixture(params=list(WAYS))
+def make_frameio(request: pytest.FixtureRequest) -> MakeFrameIO:
+    """Each frame I/O in turn."""
+    return WAYS[request.param]

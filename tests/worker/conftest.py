@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.frameio.taps import Taps
+from tests.frameio.ways import WAYS, MakeFrameIO
 from tests.kit import netns as kit_netns
 from tests.kit.netns import Namespaces
 from tests.kit.processes import descendants
@@ -16,6 +17,7 @@ from tests.worker.subject import ENDS, Worker
 from vethd.worker.counters import Counters
 
 StartWorker = Callable[..., Worker]
+FRAMEIO = ["syscalls", "uring"] if "uring" in WAYS else ["syscalls"]
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +64,15 @@ def counters(_nothing_is_left: None) -> Iterator[Counters]:
     made.close()
 
 
+@pytest.fixture(params=FRAMEIO)
+def frameio(request: pytest.FixtureRequest) -> str:
+    """Each frame I/O that a worker of this process can be told to use, in turn."""
+    return str(request.param)
+
+
 @pytest.fixture
 def start_worker(
-    stand_in: Callable[..., StandIn], taps: Taps, counters: Counters, tmp_path: Path
+    stand_in: Callable[..., StandIn], taps: Taps, counters: Counters, tmp_path: Path, frameio: str
 ) -> Iterator[StartWorker]:
     """A function that starts a worker process on the test's counters; nothing has been said yet.
 
@@ -74,7 +82,7 @@ def start_worker(
     with ExitStack() as stack:
 
         def start(slot: int = 0) -> Worker:
-            made = Worker(tmp_path / f"worker{len(started)}.log", counters, slot)
+            made = Worker(tmp_path / f"worker{len(started)}.log", counters, slot, frameio)
             started.append(made)
             stack.callback(made.close)
             return made
@@ -88,3 +96,9 @@ def worker(start_worker: StartWorker) -> Worker:
     made = start_worker()
     made.greet()
     return made
+
+
+@pytest.fixture(params=list(WAYS))
+def make_frameio(request: pytest.FixtureRequest) -> MakeFrameIO:
+    """Each frame I/O in turn."""
+    return WAYS[request.param]

@@ -88,10 +88,10 @@ class WirePair:
 class Worker:
     """One worker process and the supervisor's side of it.
 
-    counters: may be those of a predecessor, whose rows this worker then goes on with.
+    counters: may be those of a predecessor, whose rows this worker then goes on with. frameio: what it is to use.
     """
 
-    def __init__(self, log: Path, counters: Counters, slot: int = 0) -> None:
+    def __init__(self, log: Path, counters: Counters, slot: int = 0, frameio: str = "auto") -> None:
         self.counters = counters
         self.slot = slot
         self.pairs: list[WirePair] = []
@@ -104,6 +104,7 @@ class Worker:
                     *(sys.executable, "-m", "vethd.worker.process"),
                     *("--channel", str(there.fileno())),
                     *("--uid", str(NOBODY), "--gid", str(NOBODY)),
+                    *("--frameio", frameio),
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,

@@ -12,12 +12,12 @@ from itertools import pairwise
 import pytest
 
 from tests.frameio.taps import Taps
+from tests.frameio.ways import MakeFrameIO
 from tests.kit.frames import numbered
 from tests.kit.packets import PacketSocket
 from tests.worker.ends import PLAIN_HEADER, End, StandIn, ends_of
 from vethd.datapath.softnet import SoftnetData
 from vethd.drops import READ_DROPS, DropPoint
-from vethd.frameio.syscalls import Syscalls
 from vethd.worker.channel import Message
 from vethd.worker.counters import Counters, EndCounters
 from vethd.worker.loop import HDR_INVALID_REPORT, WorkerLoop
@@ -41,14 +41,15 @@ class Recorder:
 class Bench:
     """A WorkerLoop on the running loop, whose turns the test counts."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, make_frameio: MakeFrameIO) -> None:
         self.loop = asyncio.get_running_loop()
         self.counters = counters
         self.softnet = SoftnetData()
         self.recorder = Recorder()
         self.failures: list[str] = []
         self.loop.set_exception_handler(lambda _loop, context: self.failures.append(repr(context.get("exception"))))
-        self.worker = WorkerLoop(self.loop, self.softnet, Syscalls(self.softnet), counters, 0)
+        self.frameio = make_frameio(self.softnet)
+        self.worker = WorkerLoop(self.loop, self.softnet, self.frameio, counters, 0)
         self.worker.bind(self.recorder)  # type: ignore[arg-type]  # a stand-in for the channel
         self.added: list[int] = []
 
@@ -89,6 +90,7 @@ class Bench:
     def finish(self) -> None:
         """Take the ends out and check the books and that no callback failed."""
         self.handle("del", ends=self.added)
+        self.frameio.close()
         assert self.failures == []
         assert self.softnet.pool.in_use == 0
         for number in self.added:
@@ -97,9 +99,11 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(stand_in: MakeStandIn, taps: Taps, counters: Counters) -> AsyncIterator[Bench]:
+async def bench(
+    stand_in: MakeStandIn, taps: Taps, counters: Counters, make_frameio: MakeFrameIO
+) -> AsyncIterator[Bench]:
     """A WorkerLoop that is checked and emptied before its ends go."""
-    made = Bench(counters)
+    made = Bench(counters, make_frameio)
     yield made
     made.finish()
 

@@ -17,6 +17,7 @@ from vethd.config import Config, ConfigError, load
 from vethd.daemon.log import logger
 from vethd.daemon.supervisor import Supervisor
 from vethd.errors import VethdError
+from vethd.frameio.choice import WANTED
 from vethd.rpc.client import DEFAULT_SOCKET
 from vethd.rpc.server import AlreadyRunning
 
@@ -37,6 +38,13 @@ def main() -> None:
     socket = options.socket or os.environ.get("VETHD_SOCKET")
     if socket:
         config = config.model_copy(update={"socket": socket})
+    frameio = os.environ.get("VETHD_FRAMEIO")
+    if frameio:
+        if frameio not in WANTED:
+            print(f"vethd: VETHD_FRAMEIO is {frameio!r}, not one of {', '.join(WANTED)}", file=sys.stderr)
+            sys.exit(2)
+        worker = config.worker.model_copy(update={"frameio": frameio})
+        config = config.model_copy(update={"worker": worker})
     _raise_nofile()
     log = logger(config.log)
     try:

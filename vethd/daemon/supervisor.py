@@ -42,6 +42,7 @@ class Supervisor:
             self.counters,
             log,
             config.worker.restart_window,
+            config.worker.frameio,
         )
         self.deleter = Deleter(self.threads, self.registry, self.workers, log)
         self.follower = Follower(self.threads, self.registry, self.workers, self.deleter, self.counters, log)

@@ -1,16 +1,23 @@
 """The interface between the datapath and the kernel: read a batch from one end, write a batch to many.
 
 An implementation moves bytes and keeps the delivery counters (`rx_packets`, `rx_bytes`, drop points 6 to 8); it decides
-nothing. The worker's loop tells it when to read.
+nothing. It says which ends have frames, the worker's loop takes them when it wants::
+
+    start -> attach(dev) -> ready(dev), once per turn of the loop while it has something -> receive(dev, quota)
+                 pause, resume                                                             deliver(batch)
+             detach(dev) -> close
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from vethd.datapath.netdev import NetDevice
 from vethd.datapath.skb import Skb
+from vethd.datapath.softnet import SoftnetData
 from vethd.drops import DropPoint
 
 DEV_READY: Final = int(DropPoint.DEV_READY)
@@ -28,13 +35,37 @@ class DeviceGone(Exception):
 class FrameIO(Protocol):
     """What a worker asks of a frame I/O implementation."""
 
-    #: `syscalls` or `uring`, as shown by daemon.info.
-    name: str
-    #: Ends that a write found gone (EBADFD); the loop takes them out.
-    gone: list[NetDevice]
+    @property
+    def name(self) -> str:
+        """`syscalls` or `uring`, as shown by daemon.info."""
+
+    @property
+    def gone(self) -> list[NetDevice]:
+        """Ends that a write found gone (EBADFD); the loop takes them out."""
+
+    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[NetDevice], None]) -> None:
+        """Say from now on, on this loop, which attached ends have frames or can't be read any more."""
+
+    def attach(self, dev: NetDevice) -> None:
+        """Watch an end; its fd must be non-blocking."""
+
+    def detach(self, dev: NetDevice) -> list[Skb]:
+        """Read an end no more, and let go of its fd; nothing happens when it is not attached.
+
+        Returns the frames that were read and that nobody has received yet, oldest first.
+        """
+
+    def pause(self, dev: NetDevice) -> None:
+        """Say nothing of an attached end until `resume`; its frames wait."""
+
+    def resume(self, dev: NetDevice) -> None:
+        """Watch a paused end again."""
+
+    def close(self) -> None:
+        """Detach everything and give every Skb back to the pool; nothing happens the second time."""
 
     def receive(self, dev: NetDevice, quota: int) -> list[Skb]:
-        """Read up to `quota` frames that wait at `dev`, oldest first; [] when none waits.
+        """Take up to `quota` frames that wait at `dev`, oldest first; [] when none waits.
 
         Raises DeviceGone when the end can't be read.
         """
@@ -50,3 +81,14 @@ def drop_point(error: int) -> int:
     if error == errno.EINVAL:
         return HDR_INVALID
     return WRITE_FAILED
+
+
+def undelivered(dev: NetDevice, error: int, softnet: SoftnetData, gone: list[NetDevice]) -> None:
+    """Count a write to `dev` that failed with this errno, at the end where the frame came from."""
+    sender = dev.peer
+    if sender is None:
+        raise AssertionError("a frame in the backlog has no sender")
+    sender.drops[drop_point(error)] += 1
+    softnet.touch(sender)
+    if error == errno.EBADFD and dev not in gone:
+        gone.append(dev)

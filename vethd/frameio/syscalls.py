@@ -6,7 +6,7 @@ The batches run in C where the extension was built (`_batch.pyx`) and the datapa
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ from vethd.datapath.netdev import NetDevice
 from vethd.datapath.skb import Skb, SkbPool
 from vethd.datapath.softnet import SoftnetData
 from vethd.frameio import batch
-from vethd.frameio.base import DeviceGone, drop_point
+from vethd.frameio.base import DeviceGone, undelivered
 
 
 class Batches(NamedTuple):
@@ -61,7 +61,39 @@ class Syscalls:
         self._softnet = softnet
         self._pool = softnet.pool
         self._read, self._write = batches or FASTEST
+        self._loop: asyncio.AbstractEventLoop
+        self._ready: Callable[[NetDevice], None]
+        self._attached: dict[NetDevice, None] = {}
         self.gone: list[NetDevice] = []
+
+    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[NetDevice], None]) -> None:
+        """See FrameIO.start: epoll says of an end that it is readable, again in each turn."""
+        self._loop, self._ready = loop, ready
+
+    def attach(self, dev: NetDevice) -> None:
+        """See FrameIO.attach."""
+        self._attached[dev] = None
+        self.resume(dev)
+
+    def detach(self, dev: NetDevice) -> list[Skb]:
+        """See FrameIO.detach. What nobody has received is still in the kernel."""
+        if dev in self._attached:
+            del self._attached[dev]
+            self.pause(dev)
+        return []
+
+    def pause(self, dev: NetDevice) -> None:
+        """See FrameIO.pause."""
+        self._loop.remove_reader(dev.fd)
+
+    def resume(self, dev: NetDevice) -> None:
+        """See FrameIO.resume."""
+        self._loop.add_reader(dev.fd, self._ready, dev)
+
+    def close(self) -> None:
+        """See FrameIO.close."""
+        for dev in list(self._attached):
+            self.detach(dev)
 
     def receive(self, dev: NetDevice, quota: int) -> list[Skb]:
         """See FrameIO.receive. The header is read with the frame; a runt shorter than it has a negative length."""
@@ -73,15 +105,5 @@ class Syscalls:
     def deliver(self, batch: list[Skb]) -> None:
         """See FrameIO.deliver. The receiving stack of the kernel runs inside each write."""
         for dev, error in self._write(batch, self._softnet):
-            self._undelivered(dev, error)
+            undelivered(dev, error, self._softnet, self.gone)
         self._pool.free_batch(batch)
-
-    def _undelivered(self, dev: NetDevice, error: int) -> None:
-        """Count a failed write to `dev` at the end where the frame came from."""
-        sender = dev.peer
-        if sender is None:
-            raise AssertionError("a frame in the backlog has no sender")
-        sender.drops[drop_point(error)] += 1
-        self._softnet.touch(sender)
-        if error == errno.EBADFD and dev not in self.gone:
-            self.gone.append(dev)

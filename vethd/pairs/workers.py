@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import WorkerFailed
+from vethd.frameio.choice import Wanted
 from vethd.host.threads import HostThreads
 from vethd.pairs.pair import End, Pair, PairState
 from vethd.pairs.registry import Registry
@@ -66,6 +67,7 @@ class Workers:
     """All worker processes of the daemon.
 
     count: how many slots. sysctls: backlog settings that each worker gets. restart_window: see RESTART_WINDOW; seconds.
+    frameio: how workers read and write; see frameio/choice.py.
     reports: who is told what workers say of ends; set before the first pair is taken.
     """
 
@@ -78,6 +80,7 @@ class Workers:
         counters: Counters,
         log: FilteringBoundLogger,
         restart_window: float = RESTART_WINDOW,
+        frameio: Wanted = "auto",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sysctls = sysctls
@@ -86,6 +89,7 @@ class Workers:
         self._counters = counters
         self._log = log
         self._restart_window = restart_window
+        self._frameio: Wanted = frameio
         self._slots = [Slot(number) for number in range(count)]
         self._spare: Child | None = None
         self._spare_lock = asyncio.Lock()
@@ -157,7 +161,7 @@ class Workers:
         await asyncio.gather(*(child.ended.wait() for child in children))
 
     async def _spawn(self) -> Child:
-        return Child(self._loop, self._on_report, self._on_death)
+        return Child(self._loop, self._on_report, self._on_death, self._frameio)
 
     async def _serve(self, slot: Slot) -> None:
         """Make the child of a slot forward the slot's pairs. Raises WorkerDied."""
@@ -169,7 +173,12 @@ class Workers:
         await asyncio.gather(*(self._add(slot, pair) for pair in slot.pairs))
         slot.serving.set()
         self._log.info(
-            "worker serves", worker=slot.number, pid=child.pid, pairs=len(slot.pairs), frameio=ready["frameio"]
+            "worker serves",
+            worker=slot.number,
+            pid=child.pid,
+            pairs=len(slot.pairs),
+            frameio=ready["frameio"],
+            why=ready["why"],
         )
 
     async def _until_serving(self, slot: Slot) -> None:

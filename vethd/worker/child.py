@@ -22,6 +22,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
+from vethd.frameio.choice import Wanted
 from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
 
 #: Users to run workers as, the first that exists; both without rights of their own.
@@ -53,6 +54,7 @@ class Child:
     """One worker process.
 
     on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
+    frameio: how it is to read and write; see frameio/choice.py.
     ended: set when the process has ended. why_dead: for people, then.
     ready: done when the worker has given up its privileges and waits for `hello`; its result is the `ready` message.
     """
@@ -62,6 +64,7 @@ class Child:
         loop: asyncio.AbstractEventLoop,
         on_report: Callable[[Child, Message], None],
         on_death: Callable[[Child], None],
+        frameio: Wanted = "auto",
     ) -> None:
         self._loop = loop
         self._on_report = on_report
@@ -75,7 +78,7 @@ class Child:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
             with theirs:
-                self._process = _start_process(theirs.fileno())
+                self._process = _start_process(theirs.fileno(), frameio)
             undo.callback(self._process.wait)
             undo.callback(self._process.kill)
             self.pid = self._process.pid
@@ -170,13 +173,14 @@ class Child:
         self._on_death(self)
 
 
-def _start_process(channel: int) -> subprocess.Popen[bytes]:
+def _start_process(channel: int, frameio: Wanted) -> subprocess.Popen[bytes]:
     user = worker_user()
     return subprocess.Popen(
         [
             *(sys.executable, "-I", "-m", "vethd.worker.process"),
             *("--channel", str(channel)),
             *("--uid", str(user.pw_uid), "--gid", str(user.pw_gid)),
+            *("--frameio", frameio),
         ],
         pass_fds=[channel],
         stdin=subprocess.DEVNULL,

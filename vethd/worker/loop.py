@@ -2,7 +2,7 @@
 
 One turn of the loop does, in this order::
 
-    timers, control messages; each readable end is noted                                                   (_readable)
+    timers, control messages; each end that the frame I/O calls ready is noted                             (_readable)
     then, once, in _turn:   each noted end: receive <= dev_weight frames, veth_xmit each                   (_receive)
                             net_rx_action, <= netdev_budget frames
     work left?              call_soon(_turn), the loop turns
@@ -14,11 +14,11 @@ the loss of a device empty the whole backlog at once.
 States of an end here:
 
 ========== ====================================== ===========================================================
-state      reader                                 leads to
+state      frame I/O                              leads to
 ========== ====================================== ===========================================================
-reading    registered                             paused (backlog full, backpressure), gone, removed
-paused     taken away, kept in `_paused`          reading, as soon as a pass made room; removed
-gone       taken away; reported to the supervisor removed. Frames of its peer drop as PEER_GONE
+reading    attached                               paused (backlog full, backpressure), gone, removed
+paused     paused, kept in `_paused`              reading, as soon as a pass made room; removed
+gone       detached; reported to the supervisor   removed. Frames of its peer drop as PEER_GONE
 removed    none; fd closed                        -
 ========== ====================================== ===========================================================
 
@@ -44,7 +44,7 @@ HDR_INVALID_REPORT = 16
 
 
 class WorkerLoop:
-    """All ends of one worker, their readers, and the backlog they share."""
+    """All ends of one worker and the backlog they share."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class WorkerLoop:
         self._scheduled = False
         self._hdr_invalid_reported: dict[int, int] = {}
         counters.restore_softnet(slot, softnet)
+        frameio.start(loop, self._readable)
 
     def bind(self, channel: Channel) -> None:
         """Report to the supervisor over this channel."""
@@ -98,7 +99,7 @@ class WorkerLoop:
             self._counters.restore(dev)
             self._devices[dev.number] = dev
             os.set_blocking(dev.fd, False)
-            self._loop.add_reader(dev.fd, self._readable, dev)
+            self._frameio.attach(dev)
 
     def _set(self, message: Message, _fds: list[int]) -> None:
         dev = self._devices.get(message["end"])
@@ -181,7 +182,7 @@ class WorkerLoop:
         for dev in ready:
             quota = softnet.room()
             if quota == 0:
-                self._loop.remove_reader(dev.fd)
+                self._frameio.pause(dev)
                 self._paused.append(dev)
                 continue
             try:
@@ -208,20 +209,24 @@ class WorkerLoop:
         softnet.touched.clear()
         self._counters.publish_softnet(self._slot, softnet)
 
-    # -- readers ------------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     def _stop_reading(self, dev: NetDevice) -> None:
+        """Read an end no more. What was already read of it is accepted, in portions that the backlog has room for."""
         if dev in self._ready:
             self._ready.remove(dev)
         if dev in self._paused:
             self._paused.remove(dev)
-        else:
-            self._loop.remove_reader(dev.fd)
+        frames = self._frameio.detach(dev)
+        portion = min(self._softnet.dev_weight, self._softnet.netdev_max_backlog)
+        for at in range(0, len(frames), portion):
+            self._empty_backlog()
+            ingest(dev, frames[at : at + portion], self._softnet, time.monotonic_ns())
 
     def _resume(self) -> None:
         if self._softnet.room():
             for dev in self._paused:
-                self._loop.add_reader(dev.fd, self._readable, dev)
+                self._frameio.resume(dev)
             self._paused.clear()
 
     def _gone(self, dev: NetDevice) -> None:

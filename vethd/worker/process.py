@@ -21,7 +21,7 @@ import uvloop
 
 from vethd.datapath import speed, why
 from vethd.datapath.softnet import SoftnetData
-from vethd.frameio.syscalls import Syscalls
+from vethd.frameio.choice import WANTED, FrameIOUnavailable, Wanted, choose
 from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message
 from vethd.worker.counters import Counters
 from vethd.worker.loop import WorkerLoop
@@ -51,11 +51,15 @@ def confine(uid: int, gid: int) -> None:
         raise RuntimeError(f"still privileged: {left}, NoNewPrivs {status['NoNewPrivs']}")
 
 
-async def serve(sock: socket.socket) -> None:
-    """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel."""
+async def serve(sock: socket.socket, wanted: Wanted) -> None:
+    """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel.
+
+    wanted: the frame I/O. Raises FrameIOUnavailable, and ChannelError when the supervisor breaks the protocol.
+    """
     loop = asyncio.get_running_loop()
     closed: asyncio.Future[str] = loop.create_future()
     softnet = SoftnetData()
+    frameio, why_frameio = choose(wanted, softnet)
     worker: WorkerLoop | None = None
 
     def stop(reason: str) -> None:
@@ -74,7 +78,7 @@ async def serve(sock: socket.socket) -> None:
                 if message.get("op") != "hello" or message.get("version") != PROTOCOL_VERSION:
                     raise ChannelError("the first message must be a hello of this protocol version")
                 counters = Counters(fds[0], message["ends"])
-                worker = WorkerLoop(loop, softnet, Syscalls(softnet), counters, message["slot"])
+                worker = WorkerLoop(loop, softnet, frameio, counters, message["slot"])
                 worker.bind(channel)
                 channel.send({"op": "ack", "seq": message["seq"]})
             else:
@@ -89,9 +93,9 @@ async def serve(sock: socket.socket) -> None:
             "op": "ready",
             "version": PROTOCOL_VERSION,
             "pid": os.getpid(),
-            "frameio": Syscalls.name,
+            "frameio": frameio.name,
             "datapath": speed(),
-            "why": why(),
+            "why": f"{why()}; {why_frameio}",
         }
     )
     reason = await closed
@@ -100,14 +104,16 @@ async def serve(sock: socket.socket) -> None:
         # it has said why.
         raise ChannelError(reason)
     channel.close()
+    frameio.close()
 
 
 def main() -> None:
-    """Entry point: `python -m vethd.worker.process --channel FD --uid UID --gid GID`, started by the supervisor."""
+    """Entry point, started by the supervisor: `python -m vethd.worker.process --channel FD --uid UID --gid GID ...`."""
     parser = argparse.ArgumentParser(description="vethd datapath worker; started by vethd, not by hand")
     parser.add_argument("--channel", type=int, required=True, help="file descriptor of the supervisor's channel")
     parser.add_argument("--uid", type=int, required=True, help="uid to run as when started by root")
     parser.add_argument("--gid", type=int, required=True, help="gid to run as when started by root")
+    parser.add_argument("--frameio", choices=WANTED, required=True, help="how frames are read and written")
     options = parser.parse_args()
     sock = socket.socket(fileno=options.channel)
     try:
@@ -116,8 +122,8 @@ def main() -> None:
         sys.exit(f"vethd worker: can't give up its privileges: {error}")
     gc.freeze()  # modules live for ever; the collector need not look at them again
     try:
-        uvloop.run(serve(sock))
-    except ChannelError as error:
+        uvloop.run(serve(sock, options.frameio))
+    except (ChannelError, FrameIOUnavailable) as error:
         sys.exit(f"vethd worker: {error}")
 
 

@@ -1,10 +1,8 @@
-"""syscalls.py on real TAPs, in Python and in C: what each answer of the kernel to a read or a write comes to."""
+"""Each frame I/O on real TAPs: what each answer of the kernel to a read or a write comes to."""
 
 import errno
 import os
 import socket
-import subprocess
-import sys
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,34 +10,47 @@ from contextlib import closing
 import pytest
 
 from tests.frameio.taps import Tap, Taps
+from tests.frameio.ways import MakeFrameIO, start_without_loop
 from tests.kit.frames import BROADCAST, ETH_P_IP, checksum, frame, number_of, numbered
+from tests.kit.netns import inside
 from tests.kit.packets import PacketSocket, VnetHeader
 from vethd.datapath.netdev import NetDevice, join
 from vethd.datapath.softnet import SoftnetData
 from vethd.datapath.veth import ingest
 from vethd.drops import N_POINTS, DropPoint
 from vethd.frameio.base import DeviceGone, drop_point
-from vethd.frameio.syscalls import INTERPRETED, Batches, Syscalls, compiled
 from vethd.host import tap
 
 TCPV4 = 1
 ETH_P_8021Q = 0x8100
 
 
-class Wire:
-    """Two ends, a backlog and Syscalls between them: `carry` moves what waits at A to B."""
+def interfaces() -> list[str]:
+    """Names of the devices in this namespace."""
+    return [name for _index, name in socket.if_nameindex()]
 
-    def __init__(self, batches: Batches, a_fd: int, b_fd: int, *, hdr_len: int = 10, mtu: int = 1500) -> None:
+
+class Wire:
+    """Two ends, a backlog and frame I/O between them: `carry` moves what waits at A to B."""
+
+    def __init__(self, make: MakeFrameIO, a_fd: int, b_fd: int, *, hdr_len: int = 10, mtu: int = 1500) -> None:
         self.softnet = SoftnetData()
-        self.io = Syscalls(self.softnet, batches)
+        self.io = make(self.softnet)
         self.a = NetDevice(1, a_fd, mtu=mtu, netns=1, carrier=True, hdr_len=hdr_len)
         self.b = NetDevice(2, b_fd, mtu=mtu, netns=2, carrier=True, hdr_len=hdr_len)
         join(self.a, self.b)
+        start_without_loop(self.io, self.a, self.b)
 
     def read(self, quota: int = 64) -> int:
         """Read from A into the backlog; returns the number of frames."""
         batch = self.io.receive(self.a, quota)
         ingest(self.a, batch, self.softnet, 0)
+        return len(batch)
+
+    def read_back(self) -> int:
+        """Read from B into the backlog; returns the number of frames."""
+        batch = self.io.receive(self.b, 64)
+        ingest(self.b, batch, self.softnet, 0)
         return len(batch)
 
     def write(self) -> None:
@@ -64,31 +75,20 @@ class Wire:
         return {point: self.a.drops[point] for point in DropPoint if self.a.drops[point]}
 
 
-def ways() -> dict[str, Batches]:
-    """Every way to read and write that this process can take: both, unless the datapath is interpreted."""
-    in_c = compiled()
-    return {"interpreted": INTERPRETED} | ({"compiled": in_c} if in_c is not None else {})
-
-
-@pytest.fixture(params=list(ways()))
-def batches(request: pytest.FixtureRequest) -> Batches:
-    """How the wires of the test read and write; each test runs once with each."""
-    return ways()[request.param]
-
-
 @pytest.fixture
-def wire_between(batches: Batches) -> Iterator[Callable[..., Wire]]:
+def wire_between(make_frameio: MakeFrameIO) -> Iterator[Callable[..., Wire]]:
     """A function that makes a wire: after the test its equation must hold and its pool must be whole."""
     wires: list[Wire] = []
 
     def make(a_fd: int, b_fd: int, *, hdr_len: int = 10, mtu: int = 1500) -> Wire:
-        wires.append(Wire(batches, a_fd, b_fd, hdr_len=hdr_len, mtu=mtu))
+        wires.append(Wire(make_frameio, a_fd, b_fd, hdr_len=hdr_len, mtu=mtu))
         return wires[-1]
 
     yield make
     for wire in wires:
         for start, finish in ((wire.a, wire.b), (wire.b, wire.a)):
             assert start.read == finish.rx_packets + start.merged + sum(start.drops)
+        wire.io.close()
         assert wire.softnet.pool.in_use == 0
 
 
@@ -139,6 +139,7 @@ def test_no_more_frames_are_read_than_the_quota(make_wire: MakeWire) -> None:
 def test_reading_an_idle_end_gives_nothing_and_takes_no_skb(make_wire: MakeWire) -> None:
     wire, _a, _b = make_wire()
     assert wire.io.receive(wire.a, 64) == []
+    wire.io.close()
     assert wire.softnet.pool.in_use == 0
 
 
@@ -149,7 +150,6 @@ def test_reading_a_deleted_device_says_that_it_is_gone(make_wire: MakeWire) -> N
         wire.io.receive(wire.a, 64)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EBADFD
-    assert wire.softnet.pool.in_use == 0
 
 
 def test_frames_read_before_an_error_are_not_lost_to_it(wire_between: Callable[..., Wire]) -> None:
@@ -173,15 +173,60 @@ def test_frames_read_before_an_error_are_not_lost_to_it(wire_between: Callable[.
 
 
 @pytest.mark.parametrize("waiting", [63, 64, 65, 200])
-def test_a_batch_longer_than_a_slab_keeps_its_order(make_wire: MakeWire, waiting: int) -> None:
+def test_batches_keep_their_order_whatever_their_length(make_wire: MakeWire, waiting: int) -> None:
     wire, a, b = make_wire()
     with closing(PacketSocket(a.netns, a.name)) as sender, closing(PacketSocket(b.netns, b.name)) as receiver:
         for number in range(waiting):
             sender.send(numbered(number))
-        batch = wire.io.receive(wire.a, 500)
-        ingest(wire.a, batch, wire.softnet, 0)
+        while wire.read(500):
+            pass
         wire.io.deliver(wire.softnet.process_backlog(500))
         assert [number_of(arrival.data) for arrival in receiver.collect(waiting)] == list(range(waiting))
+
+
+def test_ten_thousand_frames_arrive_in_order_in_both_directions(make_wire: MakeWire) -> None:
+    """Written and read in the same passes, with a ring of 1000 that is never full."""
+    wire, a, b = make_wire()
+    with (
+        closing(PacketSocket(a.netns, a.name)) as at_a,
+        closing(PacketSocket(b.netns, b.name)) as at_b,
+    ):
+        for start in range(0, 10_000, 500):
+            numbers = list(range(start, start + 500))
+            for number in numbers:
+                at_a.send(numbered(number))
+                at_b.send(numbered(number))
+            while wire.read() + wire.read_back():
+                wire.write()
+            for end in (at_a, at_b):
+                assert [number_of(arrival.data) for arrival in end.collect(500)] == numbers
+    assert (wire.b.rx_packets, wire.a.rx_packets, wire.drops()) == (10_000, 10_000, {})
+
+
+def test_detaching_gives_back_what_was_read_and_leaves_the_rest(make_wire: MakeWire) -> None:
+    wire, a, _b = make_wire()
+    with closing(PacketSocket(a.netns, a.name)) as sender:
+        for number in range(200):
+            sender.send(numbered(number))
+    received = wire.io.receive(wire.a, 2)
+    returned = wire.io.detach(wire.a)
+    seen = [number_of(skb.data[10 : 10 + skb.len].tobytes()) for skb in received + returned]
+    while len(seen) < 200:
+        seen.append(number_of(os.read(a.fd, 2000)[10:]))
+    assert seen == list(range(200))
+    with pytest.raises(BlockingIOError):
+        os.read(a.fd, 2000)
+    wire.softnet.pool.free_batch(received + returned)
+    assert wire.io.detach(wire.a) == []
+
+
+def test_a_detached_device_goes_when_its_fd_is_closed(make_wire: MakeWire) -> None:
+    wire, a, _b = make_wire()
+    wire.io.receive(wire.a, 64)
+    assert a.name in inside(a.netns, interfaces)
+    wire.io.detach(wire.a)
+    a.close()
+    assert a.name not in inside(a.netns, interfaces)
 
 
 def test_a_frame_is_delivered_though_the_carrier_is_off(make_wire: MakeWire) -> None:
@@ -336,21 +381,3 @@ def test_a_frame_of_any_length_crosses_unchanged(make_wire: MakeWire, size: int)
 def test_each_error_of_a_write_has_its_drop_point(error: int, point: DropPoint) -> None:
     assert drop_point(error) == point
     assert 0 < drop_point(error) < N_POINTS
-
-
-@pytest.mark.parametrize("extensions", [True, False], ids=["with extensions", "without"])
-def test_batches_are_compiled_just_where_the_datapath_is(extensions: bool) -> None:
-    said = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "from vethd.datapath import speed; from vethd.frameio import syscalls; print(speed(), syscalls.compiled())",
-        ],
-        env={name: value for name, value in os.environ.items() if extensions or name != "VETHD_REQUIRE_EXTENSIONS"}
-        | ({} if extensions else {"VETHD_NO_EXTENSIONS": "1"}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    ).stdout
-    assert ("cyfunction read_batch" in said) == said.startswith("compiled ")
-    assert extensions or said == "interpreted None\n"
