@@ -26,7 +26,7 @@ setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
 
 # What `pip install` compiles; an older extension would run instead of a newer source.
-COMPILED := $(wildcard vethd/datapath/*.py vethd/datapath/*.pxd vethd/frameio/*.pyx)
+COMPILED := $(wildcard vethd/datapath/*.py vethd/worker/*.py vethd/*/*.pxd vethd/*/*.pyx)
 
 $(VENV)/.ready: Makefile pyproject.toml requirements.lock $(COMPILED)
 	@missing=; for p in $(APT); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$p"; done; \

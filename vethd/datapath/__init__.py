@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from typing import Literal
 
+
+def source_only(package: Iterable[str]) -> None:
+    """Import modules of a package from their source, whether compiled or not; `package` is its `__path__`."""
+    for path in package:
+        sys.path_importer_cache[path] = FileFinder(path, (SourceFileLoader, SOURCE_SUFFIXES))
+
+
 if os.environ.get("VETHD_NO_EXTENSIONS") == "1":
-    for _path in __path__:  # a finder that knows source files only, for this package's directory
-        sys.path_importer_cache[_path] = FileFinder(_path, (SourceFileLoader, SOURCE_SUFFIXES))
+    source_only(__path__)
 
 
 def speed() -> Literal["compiled", "interpreted"]:

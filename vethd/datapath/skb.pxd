@@ -3,6 +3,7 @@ from vethd.datapath.netdev cimport NetDevice
 
 cdef class Skb:
     cdef public object data
+    cdef unsigned char[::1] octets
     cdef public tuple iov
     cdef public size_t pointer
     cdef public Py_ssize_t head

@@ -48,6 +48,7 @@ class Skb:
     """One frame and its state.
 
     data: the buffer, virtio header first.
+    octets: the same buffer, for single bytes: compiled, that is a look into memory.
     iov: the buffer as the one-element vector that readv takes.
     pointer: the buffer's address in memory, for frame I/O in C; `data` keeps the memory alive.
     head: bytes of virtio header in front of the frame.
@@ -69,6 +70,7 @@ class Skb:
         "iov",
         "ip_summed",
         "len",
+        "octets",
         "pkt_type",
         "pointer",
         "protocol",
@@ -77,6 +79,7 @@ class Skb:
     )
 
     data: memoryview
+    octets: memoryview
     iov: tuple[memoryview]
     pointer: int
     head: int
@@ -91,6 +94,7 @@ class Skb:
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
+        self.octets = data
         self.iov = (data,)
         self.pointer = ctypes.addressof(ctypes.c_char.from_buffer(data))
         self.head = 0

@@ -11,4 +11,6 @@ cdef class SoftnetData:
     cdef public list touched
     cpdef void touch(self, NetDevice dev)
     cpdef bint enqueue_to_backlog(self, Skb skb)
+    cpdef Py_ssize_t room(self)
+    cpdef bint pending(self)
     cpdef list process_backlog(self, Py_ssize_t quota)

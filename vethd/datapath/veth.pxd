@@ -3,13 +3,18 @@ from vethd.datapath.netdev cimport NetDevice
 from vethd.datapath.skb cimport Skb
 from vethd.datapath.softnet cimport SoftnetData
 
+cdef int PEER_GONE, NO_CARRIER, PKT_TOO_SMALL, PKT_TOO_BIG, CPU_BACKLOG
+cdef int ETH_HLEN, VLAN_HLEN, ETH_P_802_3_MIN, ETH_P_802_3, ETH_P_802_2
+cdef int PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST
+cdef int CHECKSUM_NONE, CHECKSUM_PARTIAL, VIRTIO_NET_HDR_F_NEEDS_CSUM, _GSO_TYPE_MASK
+
 @cython.locals(length=Py_ssize_t, peer=NetDevice, point=int)
 cpdef bint veth_xmit(NetDevice dev, Skb skb, SoftnetData softnet, long long now)
 @cython.locals(sender=NetDevice)
 cpdef int dev_forward_skb(NetDevice dev, Skb skb, SoftnetData softnet)
 cpdef bint is_skb_forwardable(NetDevice dev, Skb skb)
 cpdef void skb_scrub_packet(Skb skb, bint xnet)
-@cython.locals(at=Py_ssize_t, protocol=int)
+@cython.locals(at=Py_ssize_t, protocol=int, octets="unsigned char[::1]", address=bytes)
 cpdef void eth_type_trans(Skb skb, NetDevice dev)
 @cython.locals(skb=Skb)
 cpdef void ingest(NetDevice dev, list batch, SoftnetData softnet, long long now)

@@ -68,9 +68,8 @@ def veth_xmit(dev: NetDevice, skb: Skb, softnet: SoftnetData, now: int) -> bool:
     else:
         skb.dev = dev
         skb.head = dev.hdr_len
-        data = skb.data
-        skb.ip_summed = CHECKSUM_PARTIAL if data[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM else CHECKSUM_NONE
-        skb.gso_type = data[1] & _GSO_TYPE_MASK
+        skb.ip_summed = CHECKSUM_PARTIAL if skb.octets[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM else CHECKSUM_NONE
+        skb.gso_type = skb.octets[1] & _GSO_TYPE_MASK
         skb.tstamp = now
         point = dev_forward_skb(peer, skb, softnet)
         if not point:
@@ -119,18 +118,26 @@ def eth_type_trans(skb: Skb, dev: NetDevice) -> None:
 
     Source: eth_type_trans in net/ethernet/eth.c.
     """
-    data = skb.data
+    octets = skb.octets
     at = skb.head
+    address = dev.address
     skb.dev = dev
     skb.skb_iif = dev.number
-    if data[at] & 1:
-        skb.pkt_type = PACKET_BROADCAST if data[at : at + 6] == ETH_BROADCAST else PACKET_MULTICAST
-    elif data[at : at + 6] != dev.address:
+    if octets[at] & 1:
+        skb.pkt_type = PACKET_BROADCAST if skb.data[at : at + 6] == ETH_BROADCAST else PACKET_MULTICAST
+    elif (  # byte by byte, the one that differs most often first: compiled, a slice would cost more than all the rest
+        octets[at + 5] != address[5]
+        or octets[at + 4] != address[4]
+        or octets[at + 3] != address[3]
+        or octets[at + 2] != address[2]
+        or octets[at + 1] != address[1]
+        or octets[at] != address[0]
+    ):
         skb.pkt_type = PACKET_OTHERHOST
-    protocol = data[at + 12] << 8 | data[at + 13]
+    protocol = octets[at + 12] << 8 | octets[at + 13]
     if protocol < ETH_P_802_3_MIN:
         # A length, not a type. 0xFFFF after it is Novell's raw 802.3, anything else 802.2 LLC.
-        raw = skb.len >= ETH_HLEN + 2 and data[at + 14] == 0xFF and data[at + 15] == 0xFF
+        raw = skb.len >= ETH_HLEN + 2 and octets[at + 14] == 0xFF and octets[at + 15] == 0xFF
         protocol = ETH_P_802_3 if raw else ETH_P_802_2
     skb.protocol = protocol
 

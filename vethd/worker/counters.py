@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """The counters that workers and supervisor share: one sealed memfd of u64 rows, one writer per row.
 
 ::
@@ -28,6 +29,7 @@ _END_ROW: Final = struct.Struct(f"={6 + N_POINTS - 1}Q")
 #: processed, dropped, time_squeeze, input_queue_len, process_queue_len
 _SOFTNET_ROW: Final = struct.Struct("=5Q")
 ROW_SIZE: Final = 256
+ROW_VALUES: Final = ROW_SIZE // 8
 WORKER_SLOTS: Final = 256
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (not in fcntl before 3.12)
@@ -78,6 +80,7 @@ class Counters:
         self.fd = fd
         self.ends = ends
         self._map = mmap.mmap(fd, _size(ends))
+        self._values = memoryview(self._map).cast("Q")
 
     @classmethod
     def create(cls, ends: int) -> Counters:
@@ -106,17 +109,17 @@ class Counters:
 
     def publish(self, dev: NetDevice) -> None:
         """Write the worker's row of an end."""
-        _END_ROW.pack_into(
-            self._map,
-            dev.number * ROW_SIZE,
-            dev.read,
-            dev.merged,
-            dev.tx_packets,
-            dev.tx_bytes,
-            dev.rx_packets,
-            dev.rx_bytes,
-            *dev.drops[1:],
-        )
+        values = self._values
+        at = dev.number * ROW_VALUES
+        values[at] = dev.read
+        values[at + 1] = dev.merged
+        values[at + 2] = dev.tx_packets
+        values[at + 3] = dev.tx_bytes
+        values[at + 4] = dev.rx_packets
+        values[at + 5] = dev.rx_bytes
+        drops = dev.drops
+        for point in range(1, N_POINTS):
+            values[at + 5 + point] = drops[point]
 
     def restore(self, dev: NetDevice) -> None:
         """Let `dev` go on counting from its row: the work of a predecessor."""
@@ -131,15 +134,13 @@ class Counters:
 
     def publish_softnet(self, slot: int, softnet: SoftnetData) -> None:
         """Write the softnet row of a worker."""
-        _SOFTNET_ROW.pack_into(
-            self._map,
-            (2 * self.ends + slot) * ROW_SIZE,
-            softnet.processed,
-            softnet.dropped,
-            softnet.time_squeeze,
-            len(softnet.input_pkt_queue),
-            len(softnet.process_queue),
-        )
+        values = self._values
+        at = (2 * self.ends + slot) * ROW_VALUES
+        values[at] = softnet.processed
+        values[at + 1] = softnet.dropped
+        values[at + 2] = softnet.time_squeeze
+        values[at + 3] = len(softnet.input_pkt_queue)
+        values[at + 4] = len(softnet.process_queue)
 
     def load_softnet(self, slot: int) -> SoftnetCounters:
         """The softnet row of a worker."""
@@ -155,6 +156,7 @@ class Counters:
 
     def close(self) -> None:
         """Take the mapping away and close the memfd."""
+        self._values = memoryview(bytearray()).cast("Q")  # lets go of the mapping
         self._map.close()
         os.close(self.fd)
 

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """`WorkerLoop`: the datapath on an asyncio loop - the softirq of the kernel, played by callbacks.
 
 One turn of the loop does, in this order::
