@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from vethd.rpc.client import DEFAULT_SOCKET
 from vethd.validation import NUMBER, WORD, findings
@@ -32,11 +34,27 @@ def _count_form(value: Any) -> str | None:
     return WORD if value == "auto" else NUMBER if type(value) is int else None
 
 
+def _available(cpus: list[int]) -> list[int]:
+    available = os.sched_getaffinity(0)
+    if missing := sorted(set(cpus) - available):
+        raise PydanticCustomError(
+            "cpus",
+            "{missing} not among the CPUs this process may use: {available}",
+            {"missing": _listed(missing), "available": _listed(available)},
+        )
+    return cpus
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
 class WorkerConfig(_Section):
     """[worker]: how many processes forward, and what they do under overload.
 
     count: `auto` is half the CPUs, at least one. overload: `drop` at the backlog's cap, or `backpressure`: stop
     reading.
+    cpus: CPUs that workers are bound to, one each, in turn; none: the scheduler places them.
     frameio: `syscalls`, `uring`, or `auto`: io_uring where it works.
     restart_window: seconds; from the third death of a worker within them on, its replacement waits.
     """
@@ -48,6 +66,7 @@ class WorkerConfig(_Section):
         ),
     ] = "auto"
     overload: Literal["drop", "backpressure"] = "drop"
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_available)] = []
     frameio: Literal["auto", "syscalls", "uring"] = "auto"
     restart_window: Annotated[float, Field(ge=0, le=3600)] = 10.0
 
@@ -59,13 +78,14 @@ class WorkerConfig(_Section):
 class SysctlConfig(_Section):
     """[sysctl]: the backlog's limits under the kernel's names (net.core.*), per worker.
 
-    netdev_max_backlog, netdev_budget, dev_weight: frames. netdev_budget_usecs: microseconds.
+    netdev_max_backlog, netdev_budget, dev_weight: frames. netdev_budget_usecs, busy_poll: microseconds.
     """
 
     netdev_max_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     netdev_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     netdev_budget_usecs: Annotated[int, Field(ge=1, le=1_000_000)] = 8000
     dev_weight: Annotated[int, Field(ge=1, le=1024)] = 64
+    busy_poll: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class LimitConfig(_Section):

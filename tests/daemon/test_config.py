@@ -34,6 +34,7 @@ def test_every_value_arrives(file: Path) -> None:
         [worker]
         count = 3
         overload = "backpressure"
+        cpus = [0]
         frameio = "syscalls"
         restart_window = 2
         [sysctl]
@@ -41,6 +42,7 @@ def test_every_value_arrives(file: Path) -> None:
         netdev_budget = 20
         netdev_budget_usecs = 30
         dev_weight = 40
+        busy_poll = 50
         [limits]
         max_pairs = 5
         clients = 6
@@ -49,8 +51,20 @@ def test_every_value_arrives(file: Path) -> None:
     assert load(file).model_dump() == {
         "socket": "/run/x.sock",
         "log": {"level": "debug", "format": "json"},
-        "worker": {"count": 3, "overload": "backpressure", "frameio": "syscalls", "restart_window": 2.0},
-        "sysctl": {"netdev_max_backlog": 10, "netdev_budget": 20, "netdev_budget_usecs": 30, "dev_weight": 40},
+        "worker": {
+            "count": 3,
+            "overload": "backpressure",
+            "cpus": [0],
+            "frameio": "syscalls",
+            "restart_window": 2.0,
+        },
+        "sysctl": {
+            "netdev_max_backlog": 10,
+            "netdev_budget": 20,
+            "netdev_budget_usecs": 30,
+            "dev_weight": 40,
+            "busy_poll": 50,
+        },
         "limits": {"max_pairs": 5, "clients": 6},
     }
 
@@ -68,7 +82,7 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         ("sokcet = 'x'", "sokcet: unknown (known: socket, log, worker, sysctl, limits)"),
         ("[log]\ncolour = true", "log.colour: unknown (known in log: level, format)"),
         ("[sysctl]\n'net.core.dev_weight' = 1", "sysctl.net.core.dev_weight: unknown (known in sysctl: "),
-        ("[worker.one]\npid = 1", "worker.one: unknown (known in worker: count, overload, frameio, restart_window)"),
+        ("[worker.one]\npid = 1", "worker.one: unknown (known in worker: count, overload, cpus, frameio, "),
         # wrong types
         ("socket = 5", "socket: must be a valid string, not 5"),
         ("log = 'debug'", 'log: must hold named fields, not "debug"'),
@@ -87,6 +101,9 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         ("[worker]\ncount = true", "worker.count: must be a number from 1 to 64, or 'auto', not true"),
         ("[worker]\noverload = 'panic'", "worker.overload: must be 'drop' or 'backpressure', not \"panic\""),
         ("[worker]\nrestart_window = -1", "worker.restart_window: must be greater than or equal to 0, not -1"),
+        ("[worker]\ncpus = [0, 4095]", "worker.cpus: 4095 not among the CPUs this process may use: 0"),
+        ("[worker]\ncpus = [-1]", "worker.cpus.0: must be greater than or equal to 0, not -1"),
+        ("[sysctl]\nbusy_poll = -1", "sysctl.busy_poll: must be greater than or equal to 0, not -1"),
         ("[sysctl]\nnetdev_budget = 0", "sysctl.netdev_budget: must be greater than or equal to 1, not 0"),
         ("[limits]\nmax_pairs = 99999999999", "limits.max_pairs: must be less than or equal to 65536, not 99999999999"),
         # several at once
@@ -143,6 +160,13 @@ def test_every_worker_uses_the_frame_io_that_was_asked_for(start_daemon: Callabl
     workers = daemon.call("daemon.info")["workers"]
     assert [worker["frameio"] for worker in workers] == ["syscalls", "syscalls"]
     assert all(worker["why"].endswith("; syscalls as configured") for worker in workers)
+
+
+def test_each_worker_is_bound_to_its_cpu(start_daemon: Callable[..., Daemon]) -> None:
+    last = max(os.sched_getaffinity(0))
+    daemon = start_daemon(config=f"[worker]\ncount = 3\ncpus = [0, {last}]\n")
+    pids = [worker["pid"] for worker in daemon.call("daemon.info")["workers"]]
+    assert [os.sched_getaffinity(pid) for pid in pids] == [{0}, {last}, {0}]
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:

@@ -43,6 +43,6 @@ class NoLoop:
 def start_without_loop(frameio: FrameIO, *devices: NetDevice) -> None:
     """Attach ends to a frame I/O that nobody waits for."""
     loop: asyncio.AbstractEventLoop = NoLoop()  # type: ignore[assignment]  # all that a frame I/O asks of a loop
-    frameio.start(loop, lambda _dev: None)
+    frameio.start(loop, lambda _ends: True)
     for dev in devices:
         frameio.attach(dev)

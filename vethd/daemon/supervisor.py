@@ -43,6 +43,7 @@ class Supervisor:
             log,
             config.worker.restart_window,
             config.worker.frameio,
+            config.worker.cpus,
         )
         self.deleter = Deleter(self.threads, self.registry, self.workers, log)
         self.follower = Follower(self.threads, self.registry, self.workers, self.deleter, self.counters, log)

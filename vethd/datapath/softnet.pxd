@@ -5,7 +5,7 @@ cdef class SoftnetData:
     cdef public SkbPool pool
     cdef public object input_pkt_queue
     cdef public object process_queue
-    cdef public Py_ssize_t netdev_max_backlog, netdev_budget, netdev_budget_usecs, dev_weight
+    cdef public Py_ssize_t netdev_max_backlog, netdev_budget, netdev_budget_usecs, dev_weight, busy_poll
     cdef public bint backpressure
     cdef public unsigned long long processed, dropped, time_squeeze
     cdef public list touched

@@ -30,6 +30,7 @@ class SoftnetData:
     netdev_budget: frames per net_rx_action pass.
     netdev_budget_usecs: time per net_rx_action pass; microseconds.
     dev_weight: frames handed over at once, and read from one end at once.
+    busy_poll: time for which the frame I/O looks for more after the last frame before it sleeps; microseconds.
     backpressure: stop reading while input_pkt_queue is full, so that the senders' TAP rings drop instead.
     processed, dropped, time_squeeze: as in /proc/net/softnet_stat.
     touched: devices whose counters changed since the worker last published them.
@@ -37,6 +38,7 @@ class SoftnetData:
 
     __slots__ = (
         "backpressure",
+        "busy_poll",
         "dev_weight",
         "dropped",
         "input_pkt_queue",
@@ -58,6 +60,7 @@ class SoftnetData:
         self.netdev_budget = 300
         self.netdev_budget_usecs = 8000
         self.dev_weight = 64
+        self.busy_poll = 0
         self.backpressure = False
         self.processed = 0
         self.dropped = 0

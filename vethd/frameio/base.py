@@ -3,9 +3,11 @@
 An implementation moves bytes and keeps the delivery counters (`rx_packets`, `rx_bytes`, drop points 6 to 8); it decides
 nothing. It says which ends have frames, the worker's loop takes them when it wants::
 
-    start -> attach(dev) -> ready(dev), once per turn of the loop while it has something -> receive(dev, quota)
-                 pause, resume                                                             deliver(batch)
+    start -> attach(dev) -> ready([dev, ...]), once per turn of the loop while any has something -> receive(dev, quota)
+                 pause, resume                                                                      deliver(batch)
              detach(dev) -> close
+
+With `busy_poll` the loop does not sleep for so long after the last frame, and so is not to be woken for the next.
 """
 
 from __future__ import annotations
@@ -43,8 +45,11 @@ class FrameIO(Protocol):
     def gone(self) -> list[NetDevice]:
         """Ends that a write found gone (EBADFD); the loop takes them out."""
 
-    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[NetDevice], None]) -> None:
-        """Say from now on, on this loop, which attached ends have frames or can't be read any more."""
+    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[list[NetDevice]], bool]) -> None:
+        """Say from now on, on this loop, which attached ends have frames or can't be read any more; never [].
+
+        ready: returns True when it may be called again before the loop turns.
+        """
 
     def attach(self, dev: NetDevice) -> None:
         """Watch an end; its fd must be non-blocking."""

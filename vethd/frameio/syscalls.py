@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -62,12 +63,15 @@ class Syscalls:
         self._pool = softnet.pool
         self._read, self._write = batches or FASTEST
         self._loop: asyncio.AbstractEventLoop
-        self._ready: Callable[[NetDevice], None]
+        self._ready: Callable[[list[NetDevice]], bool]
         self._attached: dict[NetDevice, None] = {}
+        self._readable: list[NetDevice] = []
+        self._awake_until = 0  # nanoseconds of the monotonic clock
+        self._spinning = False
         self.gone: list[NetDevice] = []
 
-    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[NetDevice], None]) -> None:
-        """See FrameIO.start: epoll says of an end that it is readable, again in each turn."""
+    def start(self, loop: asyncio.AbstractEventLoop, ready: Callable[[list[NetDevice]], bool]) -> None:
+        """See FrameIO.start: epoll says of each end that it is readable, again in each turn."""
         self._loop, self._ready = loop, ready
 
     def attach(self, dev: NetDevice) -> None:
@@ -85,10 +89,12 @@ class Syscalls:
     def pause(self, dev: NetDevice) -> None:
         """See FrameIO.pause."""
         self._loop.remove_reader(dev.fd)
+        if dev in self._readable:
+            self._readable.remove(dev)
 
     def resume(self, dev: NetDevice) -> None:
         """See FrameIO.resume."""
-        self._loop.add_reader(dev.fd, self._ready, dev)
+        self._loop.add_reader(dev.fd, self._note, dev)
 
     def close(self) -> None:
         """See FrameIO.close."""
@@ -98,12 +104,38 @@ class Syscalls:
     def receive(self, dev: NetDevice, quota: int) -> list[Skb]:
         """See FrameIO.receive. The header is read with the frame; a runt shorter than it has a negative length."""
         try:
-            return self._read(dev, quota, self._pool)
+            batch = self._read(dev, quota, self._pool)
         except OSError as error:
             raise DeviceGone from error
+        if batch and self._softnet.busy_poll:
+            self._stay_awake()
+        return batch
 
     def deliver(self, batch: list[Skb]) -> None:
         """See FrameIO.deliver. The receiving stack of the kernel runs inside each write."""
         for dev, error in self._write(batch, self._softnet):
             undelivered(dev, error, self._softnet, self.gone)
         self._pool.free_batch(batch)
+
+    def _note(self, dev: NetDevice) -> None:
+        """Collect what epoll finds readable in one turn."""
+        if not self._readable:
+            self._loop.call_soon(self._tell)
+        self._readable.append(dev)
+
+    def _tell(self) -> None:
+        if self._readable:
+            ends, self._readable = self._readable, []
+            self._ready(ends)
+
+    def _stay_awake(self) -> None:
+        self._awake_until = time.monotonic_ns() + self._softnet.busy_poll * 1000
+        if not self._spinning:
+            self._spinning = True
+            self._loop.call_soon(self._spin)
+
+    def _spin(self) -> None:
+        """Have the loop look at epoll again instead of sleeping in it, until `busy_poll` is over."""
+        self._spinning = self._softnet.busy_poll > 0 and time.monotonic_ns() < self._awake_until
+        if self._spinning:
+            self._loop.call_soon(self._spin)

@@ -32,6 +32,7 @@ cancels and waits until it has ended. Completions are run by the thread that mad
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, ENOBUFS
 from libc.string cimport memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from vethd.datapath.netdev cimport NetDevice
@@ -56,6 +57,9 @@ cdef enum:
     WRITE = 0
     READ = 1
     CANCEL = 2
+    MAX_SOFTIRQ_RESTART = 10  # times that ready ends are told before the loop turns, and the time for it; nanoseconds
+    MAX_SOFTIRQ_TIME = 2_000_000
+    SPIN = 50_000  # nanoseconds of looking for completions between two turns of the loop
 
 cdef size_t BUFFER_SIZE = _skb.BUFFER_SIZE
 cdef size_t BUF_RING_BYTES = STANDING * 16  # sizeof(struct io_uring_buf)
@@ -99,6 +103,7 @@ cdef class Uring:
     cdef Py_ssize_t _held  # frames in all ports
     cdef int _results[CHUNK]
     cdef Py_ssize_t _writes_left
+    cdef long long _awake_until  # nanoseconds of the monotonic clock; 0 without busy_poll
     cdef readonly bint multishot
     cdef readonly list gone
     cdef readonly str name
@@ -301,28 +306,51 @@ cdef class Uring:
         return 0
 
     def _poll(self):
-        """Tell which ends have something; called once per turn until none has."""
+        """Tell which ends have something; called once per turn until none has.
+
+        What comes in meanwhile is told at once, within the limits of the kernel's handle_softirqs (kernel/softirq.c).
+        """
         cdef _Port port
-        cdef bint work = False
+        cdef bint work = True, told = False
+        cdef int restart
+        cdef long long until
         self._scheduled = False
         if self._loop is None:
             return
-        if self._listed:
-            self._unlist()
-        if not self._listed and self._wants_enter():
-            self._enter(0)
-            work = self._wants_enter()
-        for port in self._listed:
-            if not port.paused:
-                work = True
-                self._ready(port.dev)
-        if work:
+        if self._awake_until:
+            self._spin()
+        until = _now() + MAX_SOFTIRQ_TIME
+        for restart in range(MAX_SOFTIRQ_RESTART):
+            if self._listed:
+                self._unlist()
+            if not self._listed and self._wants_enter():
+                self._enter(0)
+            ends = [port.dev for port in self._listed if not port.paused]
+            if not ends:
+                work = not self._listed and self._wants_enter()
+                break
+            told = True
+            if not self._ready(ends) or _now() >= until:
+                break
+        if told and self._softnet.busy_poll:
+            self._awake_until = _now() + self._softnet.busy_poll * 1000
+        if work or self._awake_until:
             self._schedule()
             return
         io_uring_cq_eventfd_toggle(&self._ring, True)
         vethd_barrier()  # the kernel first says that there is something, then looks whether to wake us
         if not self._listed and self._wants_enter():
             self._schedule()
+
+    cdef int _spin(self) except -1:
+        """Look for completions until `busy_poll` is over, or for SPIN: then the loop has its turn."""
+        cdef long long now = _now()
+        cdef long long until = min(now + SPIN, self._awake_until)
+        while now < until and not (self._listed or self._wants_enter()):
+            now = _now()
+        if now >= self._awake_until or not self._softnet.busy_poll:
+            self._awake_until = 0
+        return 0
 
     cdef int _unlist(self) except -1:
         """Forget the ends of which everything has been taken."""
@@ -481,6 +509,12 @@ cdef class Uring:
 
 def _got(_Port port):
     return port.got
+
+
+cdef long long _now() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000LL + now.tv_nsec
 
 
 cdef int _check(int result, str what) except -1:

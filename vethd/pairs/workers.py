@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ class Workers:
     """All worker processes of the daemon.
 
     count: how many slots. sysctls: backlog settings that each worker gets. restart_window: see RESTART_WINDOW; seconds.
-    frameio: how workers read and write; see frameio/choice.py.
+    frameio: how workers read and write; see frameio/choice.py. cpus: that workers are bound to, one each, in turn.
     reports: who is told what workers say of ends; set before the first pair is taken.
     """
 
@@ -81,6 +81,7 @@ class Workers:
         log: FilteringBoundLogger,
         restart_window: float = RESTART_WINDOW,
         frameio: Wanted = "auto",
+        cpus: Sequence[int] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sysctls = sysctls
@@ -90,6 +91,7 @@ class Workers:
         self._log = log
         self._restart_window = restart_window
         self._frameio: Wanted = frameio
+        self._cpus = cpus
         self._slots = [Slot(number) for number in range(count)]
         self._spare: Child | None = None
         self._spare_lock = asyncio.Lock()
@@ -168,7 +170,8 @@ class Workers:
         child = slot.child
         assert child is not None
         ready = await child.ready
-        await child.hello(slot.number, self._counters.fd, self._counters.ends)
+        cpu = self._cpus[slot.number % len(self._cpus)] if self._cpus else None
+        await child.hello(slot.number, self._counters.fd, self._counters.ends, cpu)
         await child.request("sysctl", values=self._sysctls)
         await asyncio.gather(*(self._add(slot, pair) for pair in slot.pairs))
         slot.serving.set()

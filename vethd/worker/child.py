@@ -108,9 +108,9 @@ class Child:
         self._channel.send({"op": op, "seq": self._sequence, **fields}, fds)
         return future
 
-    def hello(self, slot: int, counters: int, ends: int) -> asyncio.Future[None]:
-        """Give a ready worker its slot and the counters' memfd (with rows for `ends` ends)."""
-        return self.request("hello", [counters], version=PROTOCOL_VERSION, slot=slot, ends=ends)
+    def hello(self, slot: int, counters: int, ends: int, cpu: int | None = None) -> asyncio.Future[None]:
+        """Give a ready worker its slot, the counters' memfd (with rows for `ends` ends) and its CPU, None for any."""
+        return self.request("hello", [counters], version=PROTOCOL_VERSION, slot=slot, ends=ends, cpu=cpu)
 
     def kill(self, why: str) -> None:
         """End the process at once; on_death follows."""

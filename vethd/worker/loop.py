@@ -3,10 +3,11 @@
 
 One turn of the loop does, in this order::
 
-    timers, control messages; each end that the frame I/O calls ready is noted                             (_readable)
-    then, once, in _turn:   each noted end: receive <= dev_weight frames, veth_xmit each                   (_receive)
-                            net_rx_action, <= netdev_budget frames
-    work left?              call_soon(_turn), the loop turns
+    timers, control messages
+    the frame I/O names all ends that have something   (_readable)
+        each of them: receive <= dev_weight frames, veth_xmit each   (_receive)
+        net_rx_action, <= netdev_budget frames   (_net_rx_action)
+    work left?  once more in the next turn   (_squeezed)
 
 So a flood on one end gets 64 frames in, then everybody else has a turn; and the backlog gets 300 frames out, then the
 loop turns. No callback runs longer than `netdev_budget_usecs` plus reading one batch per end; only `del`, `drain` and
@@ -42,6 +43,14 @@ from vethd.worker.counters import Counters
 
 #: A sender whose frames' headers are refused is reported at this many frames, and at each doubling after.
 HDR_INVALID_REPORT = 16
+SYSCTLS = (
+    "netdev_max_backlog",
+    "netdev_budget",
+    "netdev_budget_usecs",
+    "dev_weight",
+    "busy_poll",
+    "backpressure",
+)
 
 
 class WorkerLoop:
@@ -62,7 +71,6 @@ class WorkerLoop:
         self._slot = slot
         self._channel: Channel | None = None
         self._devices: dict[int, NetDevice] = {}
-        self._ready: list[NetDevice] = []
         self._batches = 0
         self._taken: dict[int, int] = {}  # per end the last batch of it of which the backlog took a frame
         self._paused: list[NetDevice] = []
@@ -117,7 +125,7 @@ class WorkerLoop:
 
     def _sysctl(self, message: Message, _fds: list[int]) -> None:
         for name, value in message["values"].items():
-            if name not in ("netdev_max_backlog", "netdev_budget", "netdev_budget_usecs", "dev_weight", "backpressure"):
+            if name not in SYSCTLS:
                 raise ChannelError(f"unknown sysctl {name!r}")
             setattr(self._softnet, name, value)
         self._resume()
@@ -149,19 +157,24 @@ class WorkerLoop:
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _readable(self, dev: NetDevice) -> None:
-        self._ready.append(dev)
-        self._schedule()
+    def _readable(self, ready: list[NetDevice]) -> bool:
+        """Take from each of these ends, then deliver; True when nothing is left over."""
+        self._receive(ready)
+        if not self._scheduled:
+            self._net_rx_action()
+        return not self._scheduled
+
+    def _squeezed(self) -> None:
+        """Deliver what an earlier pass left over."""
+        self._scheduled = False
+        self._net_rx_action()
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._squeezed)
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        if self._ready:
-            self._receive()
+    def _net_rx_action(self) -> None:
         if self._softnet.net_rx_action(self._frameio.deliver, time.monotonic_ns):
             self._schedule()
         self._publish()
@@ -170,14 +183,13 @@ class WorkerLoop:
         while self._frameio.gone:
             self._gone(self._frameio.gone.pop())
 
-    def _receive(self) -> None:
+    def _receive(self, ready: list[NetDevice]) -> None:
         """Read every ready end once, first those from which the backlog has not taken a frame for longest.
 
         Epoll names ends that stay ready in the same order again and again. In that order the first 16 of them would
         fill the backlog in every turn, and not one frame of the others would ever get through.
         """
         softnet = self._softnet
-        ready, self._ready = self._ready, []
         if len(ready) > 1:
             ready.sort(key=self._last_taken)
         for dev in ready:
@@ -214,8 +226,6 @@ class WorkerLoop:
 
     def _stop_reading(self, dev: NetDevice) -> None:
         """Read an end no more. What was already read of it is accepted, in portions that the backlog has room for."""
-        if dev in self._ready:
-            self._ready.remove(dev)
         if dev in self._paused:
             self._paused.remove(dev)
         frames = self._frameio.detach(dev)

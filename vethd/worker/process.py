@@ -51,6 +51,14 @@ def confine(uid: int, gid: int) -> None:
         raise RuntimeError(f"still privileged: {left}, NoNewPrivs {status['NoNewPrivs']}")
 
 
+def bind(cpu: int) -> None:
+    """Run on this CPU only. Raises ChannelError when it is not there, or not ours."""
+    try:
+        os.sched_setaffinity(0, [cpu])
+    except OSError as error:
+        raise ChannelError(f"CPU {cpu}: {error.strerror}") from error
+
+
 async def serve(sock: socket.socket, wanted: Wanted) -> None:
     """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel.
 
@@ -77,6 +85,8 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
             if worker is None:
                 if message.get("op") != "hello" or message.get("version") != PROTOCOL_VERSION:
                     raise ChannelError("the first message must be a hello of this protocol version")
+                if message.get("cpu") is not None:
+                    bind(message["cpu"])
                 counters = Counters(fds[0], message["ends"])
                 worker = WorkerLoop(loop, softnet, frameio, counters, message["slot"])
                 worker.bind(channel)
