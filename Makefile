@@ -47,8 +47,9 @@ $(VENV)/.ready: Makefile pyproject.toml requirements.lock $(COMPILED)
 demo: $(VENV)/.ready
 	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo.sh
 
-# VETHD_NO_EXTENSIONS=1 tests the interpreted datapath, VETHD_REQUIRE_EXTENSIONS=1 insists on the compiled one.
-SPEED := $(foreach v,VETHD_NO_EXTENSIONS VETHD_REQUIRE_EXTENSIONS,$(if $($(v)),$(v)=$($(v))))
+# VETHD_NO_EXTENSIONS=1 tests the interpreted datapath, VETHD_REQUIRE_EXTENSIONS=1 insists on the compiled one;
+# VETHD_FRAMEIO=syscalls or uring tests daemons with that frame I/O.
+SPEED := $(foreach v,VETHD_NO_EXTENSIONS VETHD_REQUIRE_EXTENSIONS VETHD_FRAMEIO,$(if $($(v)),$(v)=$($(v))))
 
 test: $(VENV)/.ready
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m pytest $(ARGS)

@@ -7,6 +7,7 @@ message is for people and may change.
 from __future__ import annotations
 
 import errno as errno_names
+import os
 from typing import Any, ClassVar, Final
 
 
@@ -166,3 +167,19 @@ def no_fd_left(what: str, number: int | None) -> LimitReached:
     return LimitReached(
         f"{what}no file descriptor is free", hint="raise LimitNOFILE (ulimit -n) of the daemon", errno=number
     )
+
+
+_TUN_HINTS: Final = {
+    errno_names.ENOENT: "load the tun module (modprobe tun), or create the node: mknod /dev/net/tun c 10 200",
+    errno_names.ENXIO: "the node is there but the tun driver is not: modprobe tun",
+    errno_names.ENODEV: "the node is there but the tun driver is not: modprobe tun",
+    errno_names.ENOTTY: "what is there is not the tun device: remove it, then mknod /dev/net/tun c 10 200",
+    errno_names.EACCES: "the daemon's user needs read and write access to /dev/net/tun",
+    errno_names.EPERM: "CAP_NET_ADMIN in the namespace, and a device cgroup that allows char 10:200, are needed",
+}
+
+
+def tun_missing(number: int) -> TunMissing:
+    """The error for an errno with which /dev/net/tun answered."""
+    text = f"/dev/net/tun: {os.strerror(number)}"
+    return TunMissing(text, hint=_TUN_HINTS.get(number, "see `dmesg`"), errno=number)

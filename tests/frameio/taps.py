@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 
 from tests.kit.commands import ip, run
 from tests.kit.links import LinkState, read_link
@@ -88,3 +89,23 @@ class Taps:
         with contextlib.ExitStack() as stack:
             for made in self._made:
                 stack.callback(made.close)
+
+
+GROUP = "7"
+
+
+@contextlib.contextmanager
+def many_taps(netns: str, count: int) -> Iterator[tuple[list[str], list[int]]]:
+    """Names and fds of so many TAPs in one namespace, up and with carrier; far faster than one by one."""
+    names = [fresh_name("m") for _ in range(count)]
+    fds = inside(netns, lambda: [tap.open_queue(name) for name in names])
+    try:
+        for fd in fds:  # first: carrier of a device that is up takes effect later, and until then it sends nothing
+            tap.set_carrier(fd, True)
+        for command, line in (("tc", "qdisc replace dev {} root noqueue"), ("ip", f"link set {{}} up group {GROUP}")):
+            run(command, "-n", netns, "-batch", "-", given="".join(f"{line.format(name)}\n" for name in names))
+        yield names, fds
+    finally:
+        ip(netns, "link", "del", "group", GROUP)  # all at once: closing an fd waits for RCU
+        for fd in fds:
+            os.close(fd)

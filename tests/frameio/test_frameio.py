@@ -229,6 +229,19 @@ def test_a_detached_device_goes_when_its_fd_is_closed(make_wire: MakeWire) -> No
     assert a.name not in inside(a.netns, interfaces)
 
 
+def test_a_burst_of_a_whole_ring_is_read_without_loss(make_wire: MakeWire) -> None:
+    """Sixteen times as many frames as buffers wait already: reads end without one again and again."""
+    wire, a, b = make_wire()
+    with closing(PacketSocket(a.netns, a.name)) as sender, closing(PacketSocket(b.netns, b.name)) as receiver:
+        for start in (0, 1000):
+            for number in range(start, start + 1000):
+                sender.send(numbered(number))
+            while wire.carry():
+                pass
+        assert [number_of(arrival.data) for arrival in receiver.collect(2000)] == list(range(2000))
+    assert (a.kernel("tx_dropped"), wire.b.rx_packets, wire.drops()) == (0, 2000, {})
+
+
 def test_a_frame_is_delivered_though_the_carrier_is_off(make_wire: MakeWire) -> None:
     wire, _a, b = make_wire()
     tap.set_carrier(b.fd, False)

@@ -23,10 +23,15 @@ def _ways() -> dict[str, MakeFrameIO]:
     if compiled() is not None:
         found["syscalls in C"] = Syscalls
     try:
+        from vethd.frameio.ring import SETUPS
         from vethd.frameio.uring import Uring
     except ImportError:
         return found
-    return found | {"uring": Uring, "uring without multishot": lambda softnet: Uring(softnet, multishot=False)}
+    return found | {
+        "uring": Uring,
+        "uring without multishot": lambda softnet: Uring(softnet, multishot=False),
+        "uring before 6.1": lambda softnet: Uring(softnet, multishot=False, setups=SETUPS[1:]),
+    }
 
 
 WAYS: Final = _ways()

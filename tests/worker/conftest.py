@@ -1,7 +1,7 @@
 """Fixtures for tests of the worker: processes, ends, and proof after each test that nothing of them is left."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tests.frameio.ways import WAYS, MakeFrameIO
 from tests.kit import netns as kit_netns
 from tests.kit.netns import Namespaces
 from tests.kit.processes import descendants
+from tests.worker.bench import Bench
 from tests.worker.ends import StandIn
 from tests.worker.subject import ENDS, Worker
 from vethd.worker.counters import Counters
@@ -102,3 +103,13 @@ def worker(start_worker: StartWorker) -> Worker:
 def make_frameio(request: pytest.FixtureRequest) -> MakeFrameIO:
     """Each frame I/O in turn."""
     return WAYS[request.param]
+
+
+@pytest.fixture
+async def bench(
+    stand_in: Callable[..., StandIn], taps: Taps, counters: Counters, make_frameio: MakeFrameIO
+) -> AsyncIterator[Bench]:
+    """A WorkerLoop that is checked and emptied before its ends go."""
+    made = Bench(counters, make_frameio)
+    yield made
+    made.finish()

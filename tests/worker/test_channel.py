@@ -165,6 +165,7 @@ async def test_a_packet_that_is_no_message_closes_the_channel_and_its_descriptor
     [
         READY,
         {**READY, "why": "x" * 500},
+        {"op": "unable", "why": "no ring", "remedy": "make one"},
         {"op": "ack", "seq": 0},
         {"op": "ack", "seq": (1 << 63) - 1},
         {"op": "gone", "end": 5},
@@ -192,6 +193,7 @@ def test_a_report_of_the_protocol_is_taken_as_it_is(report: dict[str, Any]) -> N
         ({"op": "ack", **{f"k{number}": 0 for number in range(5000)}}, "are not those of the protocol"),
         ({"op": "ack", "k" * 60000: 0}, "are not those of the protocol"),
         ({key: value for key, value in READY.items() if key != "why"}, "are not those of the protocol"),
+        ({"op": "unable", "why": "no ring"}, "are not those of the protocol"),
         ({"op": "ack", "seq": "1"}, "is not of type int"),
         ({"op": "ack", "seq": 1.0}, "is not of type int"),
         ({"op": "ack", "seq": True}, "is not of type int"),

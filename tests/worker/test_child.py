@@ -151,6 +151,18 @@ async def test_the_last_words_of_a_child_that_ends_by_itself_are_heard(
     assert capfd.readouterr().err == len(children) * "vethd worker: unknown op 'fly'\n"
 
 
+async def test_a_child_that_can_not_do_as_it_was_told_says_why_and_what_to_do(
+    supervisor: Supervisor, impostor: Callable[[str], None]
+) -> None:
+    impostor('say(dict(op="unable", why="there is no ring", remedy="make one")); channel.recv(1); os._exit(1)')
+    child = supervisor.spawn()
+    async with asyncio.timeout(10):
+        with pytest.raises(WorkerDied) as died:
+            await child.ready
+    assert str(died.value) == await ended(child) == "frameio is 'uring', but there is no ring"
+    assert died.value.remedy == "make one; or set worker.frameio (or $VETHD_FRAMEIO) to 'auto'"
+
+
 async def test_what_a_child_reports_is_handed_on(supervisor: Supervisor, impostor: Callable[[str], None]) -> None:
     impostor('say(ready, dict(op="gone", end=3), dict(op="hdr_invalid", end=4, frames=16))')
     child = supervisor.spawn()
@@ -164,6 +176,7 @@ async def test_what_a_child_reports_is_handed_on(supervisor: Supervisor, imposto
     [
         ('say(ready | {"version": 999})', "an unexpected ready"),
         ("say(ready, ready)", "an unexpected ready"),
+        ('say(ready, dict(op="unable", why="", remedy=""))', "an unexpected unable"),
         ('say(ready, dict(op="ack", seq=1))', "an acknowledgement of nothing"),
         ('say(ready, dict(op="fly"))', "unknown op"),
         ('say(ready, dict(op="gone", end="3"))', "field end is not of type int"),

@@ -14,8 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd import __version__
 from vethd.config import Config, ConfigError, load
+from vethd.daemon.doctor import examine
 from vethd.daemon.log import logger
-from vethd.daemon.supervisor import Supervisor
 from vethd.errors import VethdError
 from vethd.frameio.choice import WANTED
 from vethd.rpc.client import DEFAULT_SOCKET
@@ -28,8 +28,15 @@ _SOCKET_HINTS = {
 
 
 def main() -> None:
-    """Entry point of `vethd`. Exit status: 0 stopped by a signal, 1 a part did not start, 2 usage or configuration."""
+    """Entry point of `vethd`. Exit status: 0 stopped by a signal, 1 a part did not start, 2 usage or configuration.
+
+    `vethd doctor`: 0 vethd can run here, 1 it can't.
+    """
     options = _arguments()
+    if options.command == "doctor":
+        report, status = examine(options.json)
+        print(report)
+        sys.exit(status)
     try:
         config = load(options.config) if options.config is not None else Config()
     except ConfigError as error:
@@ -71,6 +78,8 @@ def _reason(error: VethdError | AlreadyRunning | OSError, config: Config) -> str
 
 
 async def _serve(config: Config, log: FilteringBoundLogger) -> None:
+    from vethd.daemon.supervisor import Supervisor  # not sooner: the doctor runs where this can't be imported
+
     await Supervisor(config, log).run()
 
 
@@ -79,6 +88,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     parser.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
     parser.add_argument("--version", action="version", version=f"vethd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="without it, vethd serves; else")
+    doctor = commands.add_parser("doctor", help="say what this machine lacks, and what to do about it")
+    doctor.add_argument("--json", action="store_true", help="the same for programs")
     return parser.parse_args()
 
 

@@ -48,6 +48,7 @@ cdef extern from "<liburing.h>" nogil:
     unsigned io_uring_peek_batch_cqe(io_uring *, io_uring_cqe **, unsigned)
     void io_uring_cq_advance(io_uring *, unsigned)
     unsigned io_uring_cq_ready(io_uring *)
+    unsigned io_uring_sq_ready(io_uring *)
     int io_uring_register_eventfd(io_uring *, int)
     int io_uring_cq_eventfd_toggle(io_uring *, bint)
     int io_uring_register_buf_ring(io_uring *, io_uring_buf_reg *, unsigned)

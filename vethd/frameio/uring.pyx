@@ -10,7 +10,7 @@
 
 **Buffers.** At most STANDING buffers are either with the kernel or hold frames that nobody has taken yet. That is also
 the backpressure: while the loop takes nothing, none is refilled, reads end with ENOBUFS, and the frames wait in the
-TAPs' rings. A buffer is as long as the longest frame, since the kernel would cut a longer one without a word.
+TAPs' rings.
 
 **Reads.** Each end has one multishot read; where the kernel has none (before 6.7), a plain read that waits, and after
 a frame up to BURST that do not, until one of them finds nothing. A read that ended is armed again at the next enter at
@@ -25,34 +25,28 @@ io_uring waits for such a file all the same.
 left it is switched on, and whatever came between the last look and that is looked for once more.
 
 **Cancelling.** An armed read keeps a deleted device alive, and eats frames that its successor should have: `detach`
-cancels and waits until it has ended. Completions are run by the thread that made the ring, inside enter
-(DEFER_TASKRUN, kernel 6.1; before that COOP_TASKRUN).
+cancels and waits until it has ended.
 """
 
-from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, ENOBUFS
-from libc.string cimport memset
-from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOBUFS
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.unistd cimport close
 
 from vethd.datapath.netdev cimport NetDevice
-from vethd.datapath.skb cimport Skb, SkbPool
+from vethd.datapath.skb cimport Skb
 from vethd.datapath.softnet cimport SoftnetData
 from vethd.frameio._liburing cimport *
+from vethd.frameio.ring cimport BUFFER_SIZE, STANDING, Ring
 
 import os
 
-from vethd.datapath import skb as _skb
+from vethd.frameio import ring as _ring
 from vethd.frameio.base import DeviceGone, undelivered
 
 cdef enum:
     IORING_OP_READ_MULTISHOT = 49  # not in the header of liburing 2.3
     RWF_NOWAIT = 8
-    STANDING = 64  # a power of two; more would not fit the CPU's cache
     CHUNK = 64  # frames per enter
     BURST = 16  # plain reads of one end at once that do not wait
-    SQ_ENTRIES = 256
-    CQ_ENTRIES = 4096
     # the two low bits of user_data; above them is the place in the batch of a write, else the number of the port
     WRITE = 0
     READ = 1
@@ -61,15 +55,12 @@ cdef enum:
     MAX_SOFTIRQ_TIME = 2_000_000
     SPIN = 50_000  # nanoseconds of looking for completions between two turns of the loop
 
-cdef size_t BUFFER_SIZE = _skb.BUFFER_SIZE
-cdef size_t BUF_RING_BYTES = STANDING * 16  # sizeof(struct io_uring_buf)
-
 
 cdef class _Port:
     """The reads of one end.
 
-    frames: read, and not taken yet. got: frames of late, times STANDING; halved when a read is armed. inflight: requests of it that the kernel has.
-    readable: its last read gave a frame.
+    frames: read, and not taken yet. got: frames of late, times STANDING; halved whenever reads
+    are armed. inflight: requests of it that the kernel has. readable: its last read gave a frame.
     error: the errno that ended reading for good. listed: it is in Uring._listed.
     """
 
@@ -80,101 +71,32 @@ cdef class _Port:
     cdef bint paused, listed, attached, readable
 
 
-cdef class Uring:
-    """Implements `base.FrameIO`; raises OSError when the kernel gives no ring or no buffer ring.
+cdef class Uring(Ring):
+    """Implements `base.FrameIO`; its arguments are those of Ring."""
 
-    multishot: False reads as on kernels before 6.7. Afterwards it says how reading is done.
-    """
-
-    cdef io_uring _ring
-    cdef io_uring_buf_ring *_buffers
-    cdef bint _open  # the ring was set up
-    cdef int _eventfd
-    cdef SoftnetData _softnet
-    cdef SkbPool _pool
     cdef object _loop, _ready
     cdef bint _scheduled
     cdef dict _ports
     cdef list _numbered  # ports by number, None where free
     cdef list _unarmed, _listed
-    cdef list _standing  # Skb by buffer id, None where the kernel has none of that id
-    cdef unsigned short _free_ids[STANDING]
-    cdef int _n_free_ids
     cdef Py_ssize_t _held  # frames in all ports
     cdef int _results[CHUNK]
     cdef Py_ssize_t _writes_left
     cdef long long _awake_until  # nanoseconds of the monotonic clock; 0 without busy_poll
-    cdef readonly bint multishot
     cdef readonly list gone
     cdef readonly str name
 
-    def __cinit__(self, SoftnetData softnet not None, bint multishot=True):
-        cdef int i
-        self._softnet = softnet
-        self._pool = softnet.pool
+    def __cinit__(self, SoftnetData softnet not None, bint multishot=True, tuple setups not None=_ring.SETUPS):
         self._ports, self._numbered, self._unarmed, self._listed = {}, [], [], []
-        self._standing = [None] * STANDING
-        for i in range(STANDING):
-            self._free_ids[i] = STANDING - 1 - i
-        self._n_free_ids = STANDING
         self.gone = []
         self.name = "uring"
-        self._eventfd = -1
-        self._set_up()
-        self.multishot = multishot and self._knows_multishot()
-
-    cdef int _set_up(self) except -1:
-        cdef io_uring_buf_reg registration
-        cdef void *memory
-        cdef int result = self._init_ring(
-            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG
-        )
-        if result == -EINVAL:
-            result = self._init_ring(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
-        _check(result, "io_uring_setup")
-        self._open = True
-        memory = mmap(NULL, BUF_RING_BYTES, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0)
-        if memory == MAP_FAILED:
-            raise MemoryError
-        self._buffers = <io_uring_buf_ring *> memory
-        memset(&registration, 0, sizeof(registration))
-        registration.ring_addr = <__u64> <size_t> memory
-        registration.ring_entries = STANDING
-        _check(io_uring_register_buf_ring(&self._ring, &registration, 0), "IORING_REGISTER_PBUF_RING")
-        io_uring_buf_ring_init(self._buffers)
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        _check(io_uring_register_eventfd(&self._ring, self._eventfd), "IORING_REGISTER_EVENTFD")
-        return 0
-
-    cdef int _init_ring(self, unsigned flags) noexcept:
-        cdef io_uring_params params
-        memset(&params, 0, sizeof(params))
-        params.flags = flags | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE
-        params.cq_entries = CQ_ENTRIES
-        return io_uring_queue_init_params(SQ_ENTRIES, &self._ring, &params)
-
-    cdef bint _knows_multishot(self):
-        cdef io_uring_probe *probe = io_uring_get_probe_ring(&self._ring)
-        if probe == NULL:
-            return False
-        known = io_uring_opcode_supported(probe, IORING_OP_READ_MULTISHOT)
-        io_uring_free_probe(probe)
-        return known
-
-    def __dealloc__(self):
-        if self._open:
-            io_uring_queue_exit(&self._ring)
-        if self._buffers != NULL:
-            munmap(self._buffers, BUF_RING_BYTES)
-        if self._eventfd >= 0:
-            close(self._eventfd)
 
     # -- base.FrameIO -------------------------------------------------------------------------------------------------
 
     def start(self, loop, ready):
         """See FrameIO.start."""
         self._loop, self._ready = loop, ready
-        loop.add_reader(self._eventfd, self._wake)
+        loop.add_reader(self.eventfd, self._wake)
 
     def attach(self, NetDevice dev not None):
         """See FrameIO.attach."""
@@ -197,7 +119,7 @@ cdef class Uring:
         if port in self._unarmed:
             self._unarmed.remove(port)
         while port.inflight:
-            self._sqe(IORING_OP_ASYNC_CANCEL, -1, CANCEL).addr = <__u64> port.number << 2 | READ
+            self.sqe(IORING_OP_ASYNC_CANCEL, -1, CANCEL).addr = <__u64> port.number << 2 | READ
             self._enter(1)
         if port.listed:
             self._listed.remove(port)
@@ -249,7 +171,7 @@ cdef class Uring:
                 skb = batch[at + i]
                 if skb.dev is None:
                     raise AssertionError("a frame in the backlog has no device")
-                sqe = self._sqe(IORING_OP_WRITE, skb.dev.fd, <__u64> i << 2 | WRITE)
+                sqe = self.sqe(IORING_OP_WRITE, skb.dev.fd, <__u64> i << 2 | WRITE)
                 sqe.addr = skb.pointer
                 sqe.len = <unsigned> (skb.head + skb.len)
                 sqe.rw_flags = RWF_NOWAIT
@@ -261,13 +183,13 @@ cdef class Uring:
                 skb = batch[at + i]
                 dev = skb.dev
                 if self._results[i] < 0:
-                    undelivered(dev, -self._results[i], self._softnet, self.gone)
+                    undelivered(dev, -self._results[i], self.softnet, self.gone)
                     continue
                 dev.rx_packets += 1
                 dev.rx_bytes += skb.len
                 if not dev.touched:
-                    self._softnet.touch(dev)
-        self._pool.free_batch(batch)
+                    self.softnet.touch(dev)
+        self.pool.free_batch(batch)
         if self._listed:
             self._schedule()
 
@@ -276,32 +198,27 @@ cdef class Uring:
         if not self._open:
             return
         for dev in list(self._ports):
-            self._pool.free_batch(self.detach(dev))
+            self.pool.free_batch(self.detach(dev))
         if self._loop is not None:
-            self._loop.remove_reader(self._eventfd)
+            self._loop.remove_reader(self.eventfd)
             self._loop = None
-        io_uring_queue_exit(&self._ring)
-        self._open = False
-        os.close(self._eventfd)
-        self._eventfd = -1
-        self._pool.free_batch([skb for skb in self._standing if skb is not None])
-        self._standing = [None] * STANDING
+        self.shut()
 
     # -- waking -------------------------------------------------------------------------------------------------------
 
     def _wake(self):
         try:
-            os.eventfd_read(self._eventfd)
+            os.eventfd_read(self.eventfd)
         except BlockingIOError:
             pass
         if not self._scheduled:
-            io_uring_cq_eventfd_toggle(&self._ring, False)
+            io_uring_cq_eventfd_toggle(&self.ring, False)
             self._poll()
 
     cdef int _schedule(self) except -1:
         if not self._scheduled and self._loop is not None:
             self._scheduled = True
-            io_uring_cq_eventfd_toggle(&self._ring, False)
+            io_uring_cq_eventfd_toggle(&self.ring, False)
             self._loop.call_soon(self._poll)
         return 0
 
@@ -310,10 +227,10 @@ cdef class Uring:
 
         What comes in meanwhile is told at once, within the limits of the kernel's handle_softirqs (kernel/softirq.c).
         """
-        cdef _Port port
         cdef bint work = True, told = False
         cdef int restart
         cdef long long until
+        cdef list ends
         self._scheduled = False
         if self._loop is None:
             return
@@ -321,25 +238,24 @@ cdef class Uring:
             self._spin()
         until = _now() + MAX_SOFTIRQ_TIME
         for restart in range(MAX_SOFTIRQ_RESTART):
-            if self._listed:
-                self._unlist()
-            if not self._listed and self._wants_enter():
+            ends = self._with_frames()
+            if not ends and self._wants_enter():
                 self._enter(0)
-            ends = [port.dev for port in self._listed if not port.paused]
+                ends = self._with_frames()
             if not ends:
-                work = not self._listed and self._wants_enter()
+                work = self._wants_enter()
                 break
             told = True
             if not self._ready(ends) or _now() >= until:
                 break
-        if told and self._softnet.busy_poll:
-            self._awake_until = _now() + self._softnet.busy_poll * 1000
+        if told and self.softnet.busy_poll:
+            self._awake_until = _now() + self.softnet.busy_poll * 1000
         if work or self._awake_until:
             self._schedule()
             return
-        io_uring_cq_eventfd_toggle(&self._ring, True)
+        io_uring_cq_eventfd_toggle(&self.ring, True)
         vethd_barrier()  # the kernel first says that there is something, then looks whether to wake us
-        if not self._listed and self._wants_enter():
+        if self._wants_enter():
             self._schedule()
 
     cdef int _spin(self) except -1:
@@ -348,9 +264,16 @@ cdef class Uring:
         cdef long long until = min(now + SPIN, self._awake_until)
         while now < until and not (self._listed or self._wants_enter()):
             now = _now()
-        if now >= self._awake_until or not self._softnet.busy_poll:
+        if now >= self._awake_until or not self.softnet.busy_poll:
             self._awake_until = 0
         return 0
+
+    cdef list _with_frames(self):
+        """Ends that have something to receive. Paused ends keep what they have."""
+        cdef _Port port
+        if self._listed:
+            self._unlist()
+        return [port.dev for port in self._listed if not port.paused]
 
     cdef int _unlist(self) except -1:
         """Forget the ends of which everything has been taken."""
@@ -365,74 +288,36 @@ cdef class Uring:
 
     cdef bint _wants_enter(self):
         """True when an enter would bring something, as far as can be seen from here."""
-        return (
-            io_uring_cq_ready(&self._ring) != 0
-            or vethd_flags(self._ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)
-            or (self._unarmed and self._held < self._limit())
-        )
+        return self.has_news() or (self._unarmed and self._held < self._limit())
 
     # -- the ring -----------------------------------------------------------------------------------------------------
 
-    cdef io_uring_sqe *_sqe(self, int opcode, int fd, __u64 user_data) except NULL:
-        cdef io_uring_sqe *sqe = io_uring_get_sqe(&self._ring)
-        if sqe == NULL:
-            _check(io_uring_submit(&self._ring), "io_uring_enter")
-            sqe = io_uring_get_sqe(&self._ring)
-            if sqe == NULL:
-                raise OSError(EBUSY, "the kernel takes no more requests")
-        memset(sqe, 0, sizeof(io_uring_sqe))
-        sqe.opcode = opcode
-        sqe.fd = fd
-        sqe.user_data = user_data
-        return sqe
-
     cdef int _enter(self, unsigned wanted) except -1:
         """Refill buffers, arm reads, submit everything, wait for `wanted` completions, and take all there are."""
-        cdef int result
-        self._refill()
+        self.stand(self._limit() - self.standing() - self._held)
         if self._unarmed:
             self._arm()
-        with nogil:
-            if wanted:
-                result = io_uring_submit_and_wait(&self._ring, wanted)
-            else:
-                result = io_uring_submit_and_get_events(&self._ring)
-        if result < 0 and result not in (-EINTR, -EAGAIN, -EBUSY):  # those: once more, after reaping
-            _check(result, "io_uring_enter")
+        self.submit(wanted)
         self._reap()
         return 0
 
     cdef Py_ssize_t _limit(self):
         """Buffers that may stand or be held: for one end's turn, or for one frame of each end that wants one."""
-        return min(STANDING, max(self._softnet.dev_weight, len(self._unarmed) + len(self._listed)))
-
-    cdef int _refill(self) except -1:
-        cdef Py_ssize_t wanted = self._limit() - (STANDING - self._n_free_ids) - self._held
-        cdef int i
-        cdef unsigned short number
-        cdef Skb skb
-        for i in range(wanted):
-            self._n_free_ids -= 1
-            number = self._free_ids[self._n_free_ids]
-            skb = self._pool.alloc()
-            self._standing[number] = skb
-            io_uring_buf_ring_add(self._buffers, <void *> skb.pointer, BUFFER_SIZE, number, STANDING - 1, i)
-        if wanted > 0:
-            io_uring_buf_ring_advance(self._buffers, wanted)
-        return 0
+        return min(STANDING, max(self.softnet.dev_weight, len(self._unarmed) + len(self._listed)))
 
     cdef int _arm(self) except -1:
         """Arm at most as many reads as buffers stand; the others would only end with ENOBUFS."""
-        cdef Py_ssize_t most = STANDING - self._n_free_ids
+        cdef Py_ssize_t most = self.standing()
         cdef Py_ssize_t burst
         cdef list chosen
         cdef _Port port
+        for port in self._unarmed:  # also those not chosen, or they would never be again
+            port.got //= 2
         if len(self._unarmed) > 1:
             self._unarmed.sort(key=_got)
         chosen, self._unarmed = self._unarmed[:most], self._unarmed[most:]
         burst = max(1, min(BURST, most // max(1, len(chosen))))
         for port in chosen:
-            port.got //= 2
             if self.multishot:
                 self._read(port, IORING_OP_READ_MULTISHOT, 0)
             elif port.readable:
@@ -443,7 +328,7 @@ cdef class Uring:
         return 0
 
     cdef int _read(self, _Port port, int opcode, int rw_flags) except -1:
-        cdef io_uring_sqe *sqe = self._sqe(opcode, port.dev.fd, <__u64> port.number << 2 | READ)
+        cdef io_uring_sqe *sqe = self.sqe(opcode, port.dev.fd, <__u64> port.number << 2 | READ)
         sqe.flags = IOSQE_BUFFER_SELECT
         sqe.rw_flags = rw_flags
         sqe.off = 0 if opcode == IORING_OP_READ else <__u64> -1
@@ -457,7 +342,7 @@ cdef class Uring:
         cdef __u64 user_data
         cdef int kind
         while True:
-            count = io_uring_peek_batch_cqe(&self._ring, completions, CHUNK)
+            count = io_uring_peek_batch_cqe(&self.ring, completions, CHUNK)
             if count == 0:
                 return 0
             for i in range(count):
@@ -470,31 +355,24 @@ cdef class Uring:
                     self._read_done(
                         <_Port> self._numbered[user_data >> 2], completions[i].res, completions[i].flags
                     )
-            io_uring_cq_advance(&self._ring, count)
+            io_uring_cq_advance(&self.ring, count)
 
     cdef int _read_done(self, _Port port, int result, unsigned flags) except -1:
         """One completion of a read: a frame, or why it ended."""
-        cdef Skb skb = None
-        cdef unsigned short number
-        if flags & IORING_CQE_F_BUFFER:
-            number = flags >> IORING_CQE_BUFFER_SHIFT
-            skb = self._standing[number]
-            self._standing[number] = None
-            self._free_ids[self._n_free_ids] = number
-            self._n_free_ids += 1
+        cdef Skb skb = self.filled(flags)
         if result != -ENOBUFS:
             port.readable = result >= 0
         if result >= 0:
             if skb is None:
                 if result:
                     raise OSError(EINVAL, "the kernel does not say which buffer holds a frame")
-                skb = self._pool.alloc()  # an empty packet takes none
+                skb = self.pool.alloc()  # an empty packet takes none
             skb.len = result - port.dev.hdr_len
             port.frames.append(skb)
             port.got += STANDING
             self._held += 1
         elif skb is not None:
-            self._pool.free(skb)
+            self.pool.free(skb)
         if not flags & IORING_CQE_F_MORE:
             port.inflight -= 1
             if result < 0 and result not in (-EAGAIN, -EOPNOTSUPP, -EINTR, -ENOBUFS, -ECANCELED):
@@ -515,9 +393,3 @@ cdef long long _now() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec * 1_000_000_000LL + now.tv_nsec
-
-
-cdef int _check(int result, str what) except -1:
-    if result < 0:
-        raise OSError(-result, f"{what}: {os.strerror(-result)}")
-    return result

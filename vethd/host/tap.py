@@ -14,7 +14,7 @@ from typing import Final
 
 import pytun
 
-from vethd.errors import KernelRefused, TunMissing, no_fd_left
+from vethd.errors import KernelRefused, no_fd_left, tun_missing
 
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNGETIFF: Final = 0x800454D2
@@ -49,15 +49,6 @@ _OFFLOAD_NAMES: Final = (
 #: What TUNGETDEVNETNS says of a device that is gone (EBADFD), or about to go because its namespace dies (EINVAL).
 GONE: Final = frozenset({errno.EBADFD, errno.EINVAL})
 
-_TUN_HINTS: Final = {
-    errno.ENOENT: "load the tun module (modprobe tun), or create the node: mknod /dev/net/tun c 10 200",
-    errno.ENXIO: "the node is there but the tun driver is not: modprobe tun",
-    errno.ENODEV: "the node is there but the tun driver is not: modprobe tun",
-    errno.ENOTTY: "what is there is not the tun device: remove it, then mknod /dev/net/tun c 10 200",
-    errno.EACCES: "the daemon's user needs read and write access to /dev/net/tun",
-    errno.EPERM: "CAP_NET_ADMIN in the namespace, and a device cgroup that allows char 10:200, are needed",
-}
-
 
 def open_queue(name: str) -> int:
     """Create the TAP `name` in the calling thread's namespace and return its fd, non-blocking and close-on-exec.
@@ -76,9 +67,7 @@ def open_queue(name: str) -> int:
             ) from error
         if number in (errno.EMFILE, errno.ENFILE):
             raise no_fd_left("/dev/net/tun: ", number) from error
-        raise TunMissing(
-            f"/dev/net/tun: {os.strerror(number)}", hint=_TUN_HINTS.get(number, "see `dmesg`"), errno=number
-        ) from error
+        raise tun_missing(number) from error
     try:
         # pytun's own fd is inheritable and blocking, and pytun can't let go of it: keep a duplicate.
         fd = fcntl.fcntl(device.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)

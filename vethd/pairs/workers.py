@@ -108,7 +108,7 @@ class Workers:
             try:
                 await self._serve(slot)
             except WorkerDied as error:
-                raise WorkerFailed(f"worker {slot.number} does not start: {error}") from error
+                raise WorkerFailed(f"worker {slot.number} does not start: {error}", hint=error.remedy) from error
 
     def serving(self) -> list[tuple[Slot, Message]]:
         """Every slot, with what the worker in it said in `ready`; nothing while it is being replaced."""

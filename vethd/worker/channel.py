@@ -126,11 +126,13 @@ def receive(sock: socket.socket, size: int = MAX_MESSAGE, max_fds: int = MAX_FDS
 #: What a worker may say: per `op` the fields it must have and their types.
 _REPORTS: Final[dict[str, dict[str, type]]] = {
     "ready": {"version": int, "pid": int, "frameio": str, "datapath": str, "why": str},
+    "unable": {"why": str, "remedy": str},
     "ack": {"seq": int},
     "gone": {"end": int},
     "hdr_invalid": {"end": int, "frames": int},
 }
-_LONGEST_TEXT: Final = 500
+#: Of a text in a report; characters.
+LONGEST_TEXT: Final = 500
 
 
 def parse_report(message: Message) -> Message:
@@ -150,7 +152,7 @@ def parse_report(message: Message) -> Message:
             raise ChannelError(f"{op}: field {name} is not of type {kind.__name__}")
         if isinstance(value, int) and not 0 <= value < 1 << 63:
             raise ChannelError(f"{op}: field {name} is out of range")
-        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
             raise ChannelError(f"{op}: field {name} is too long")
         if isinstance(value, str) and not value.isprintable():  # it ends up in logs and on terminals
             raise ChannelError(f"{op}: field {name} is not printable")

@@ -3,6 +3,7 @@
 States::
 
     starting --ready--> spare --hello--> serving --(process ends, for whatever reason)--> dead
+        `-----unable (what it was told to use does not work here)------------------------'
 
 Death is what the kernel says (a pidfd), not what the channel says: only then is it certain that the process reads and
 writes nothing any more. A worker that breaks the protocol is killed.
@@ -36,7 +37,9 @@ STOP_WITHIN = 2.0
 
 
 class WorkerDied(Exception):
-    """Raised to whoever waits for an answer of a worker that died."""
+    """Raised to whoever waits for an answer of a worker that died. remedy: what to do about it, where that is known."""
+
+    remedy: str | None = None
 
 
 @cache
@@ -56,6 +59,7 @@ class Child:
     on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
     frameio: how it is to read and write; see frameio/choice.py.
     ended: set when the process has ended. why_dead: for people, then.
+    unable: the `unable` message of a worker that can't read and write as it was told to; it ends then.
     ready: done when the worker has given up its privileges and waits for `hello`; its result is the `ready` message.
     """
 
@@ -74,6 +78,7 @@ class Child:
         self.ready: asyncio.Future[Message] = loop.create_future()
         self.ended = asyncio.Event()
         self.why_dead = ""
+        self.unable: Message | None = None
         with ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
@@ -141,6 +146,12 @@ class Child:
                 if report["version"] != PROTOCOL_VERSION or self.ready.done():
                     raise ChannelError("an unexpected ready")
                 self.ready.set_result(report)
+            elif report["op"] == "unable":
+                if self.ready.done():
+                    raise ChannelError("an unexpected unable")
+                self.unable = report
+                self.why_dead = f"frameio is 'uring', but {report['why']}"
+                self.stop()
             elif report["op"] == "ack":
                 future = self._waiting.pop(report["seq"], None)
                 if future is None:
@@ -161,8 +172,11 @@ class Child:
         os.close(self._pidfd)
         self._channel.close()
         ending = f"signal {-status}" if status < 0 else f"exit status {status}"
-        self.why_dead = f"{self.why_dead} ({ending})" if self.why_dead else ending
+        if self.unable is None:
+            self.why_dead = f"{self.why_dead} ({ending})" if self.why_dead else ending
         died = WorkerDied(self.why_dead)
+        if self.unable is not None:
+            died.remedy = f"{self.unable['remedy']}; or set worker.frameio (or $VETHD_FRAMEIO) to 'auto'"
         unanswered: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
         for future in unanswered:
             if not future.done():

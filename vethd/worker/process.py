@@ -21,8 +21,9 @@ import uvloop
 
 from vethd.datapath import speed, why
 from vethd.datapath.softnet import SoftnetData
+from vethd.frameio.base import FrameIO
 from vethd.frameio.choice import WANTED, FrameIOUnavailable, Wanted, choose
-from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message
+from vethd.worker.channel import LONGEST_TEXT, PROTOCOL_VERSION, Channel, ChannelError, Message
 from vethd.worker.counters import Counters
 from vethd.worker.loop import WorkerLoop
 
@@ -62,12 +63,13 @@ def bind(cpu: int) -> None:
 async def serve(sock: socket.socket, wanted: Wanted) -> None:
     """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel.
 
-    wanted: the frame I/O. Raises FrameIOUnavailable, and ChannelError when the supervisor breaks the protocol.
+    wanted: the frame I/O. Raises FrameIOUnavailable, which the supervisor knows by then, and ChannelError when the
+    supervisor breaks the protocol.
     """
     loop = asyncio.get_running_loop()
     closed: asyncio.Future[str] = loop.create_future()
     softnet = SoftnetData()
-    frameio, why_frameio = choose(wanted, softnet)
+    frameio: FrameIO
     worker: WorkerLoop | None = None
 
     def stop(reason: str) -> None:
@@ -98,6 +100,12 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
 
     loop.set_exception_handler(on_exception)
     channel = Channel(loop, sock, on_message, stop)
+    try:
+        frameio, why_frameio = choose(wanted, softnet)
+    except FrameIOUnavailable as error:
+        channel.send({"op": "unable", "why": str(error)[:LONGEST_TEXT], "remedy": error.remedy})
+        await closed  # the supervisor has heard it then
+        raise
     channel.send(
         {
             "op": "ready",
@@ -133,7 +141,9 @@ def main() -> None:
     gc.freeze()  # modules live for ever; the collector need not look at them again
     try:
         uvloop.run(serve(sock, options.frameio))
-    except (ChannelError, FrameIOUnavailable) as error:
+    except FrameIOUnavailable:
+        sys.exit(1)
+    except ChannelError as error:
         sys.exit(f"vethd worker: {error}")
 
 

@@ -1,0 +1,1 @@
+SETUPS: tuple[int, ...]
