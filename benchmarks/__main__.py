@@ -50,7 +50,7 @@ def main() -> int:
         print("benchmarks: network namespaces and TAP devices need root", file=sys.stderr)
         return 1
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # as an exception, so that every device and process is taken away
+        signal.signal(number, leave)  # as an exception, so that every device and process is taken away
     chosen = [word for word in LINKS if word in arguments.links]  # kernel veth first, the others are compared with it
     try:
         _measure_and_print(QUICK if arguments.quick else FULL, chosen, arguments.json)
@@ -62,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _leave(number: int, frame: object) -> NoReturn:
+def leave(number: int, frame: object) -> NoReturn:
     """End as the signal would have ended us, by way of every `finally`."""
     del frame
     raise SystemExit(128 + number)

@@ -13,7 +13,8 @@ from tests.daemon import program
 from tests.frameio.ways import WAYS
 from tests.kit.daemon import Daemon
 from tests.kit.seccomp import without_io_uring
-from vethd.datapath import speed
+from vethd.datapath import compiled, speed
+from vethd.worker import counters, loop
 
 
 def test_the_workers_run_what_the_tests_run(shared_daemon: Daemon) -> None:
@@ -83,3 +84,7 @@ def test_a_frame_io_that_is_insisted_on_and_impossible_stops_the_daemon(
     assert last.startswith(f"vethd: worker 0 does not start: frameio is 'uring', but {reason}")
     assert last.endswith("; or set worker.frameio (or $VETHD_FRAMEIO) to 'auto')")
     assert "Traceback" not in answer.err
+
+
+def test_the_loop_is_compiled_just_where_the_datapath_is() -> None:
+    assert compiled(loop, counters) == (speed() == "compiled")

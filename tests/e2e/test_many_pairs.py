@@ -1,4 +1,4 @@
-"""Two hundred pairs at once: each works, they cost little, an idle daemon is idle, and nothing of them is left."""
+"""Many pairs: each works, they cost little, an idle daemon is idle, and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tests.kit.rpc import RpcClient
 from tests.kit.waiting import eventually
 
 PAIRS, MOVED = 200, 20
+#: Pairs that one client makes and deletes, one after the other.
+THOUSAND = 1000
 #: Pairs are made between this many couples of namespaces.
 COUPLES = 10
 CLIENTS = 8
@@ -100,6 +102,11 @@ def unanswered(wires: list[Wire]) -> list[int]:
     return sorted(pings.keys() - answered)
 
 
+def links_in(couples: list[tuple[str, str]]) -> list[str]:
+    """All devices in the namespaces but the loopbacks."""
+    return [name for couple in couples for where in couple for name in all_links(where) if name != "lo"]
+
+
 def memory(pid: int) -> float:
     """Resident memory of a process, in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -174,6 +181,32 @@ def test_two_hundred_pairs_at_once(
     with capsys.disabled():
         print("".join(f"\n{name:>15}: {value}" for name, value in figures.items()))
     assert idle <= IDLE_CPU
-    assert [name for couple in couples for where in couple for name in all_links(where) if name != "lo"] == []
+    assert links_in(couples) == []
     assert daemon.pairs() == []
     eventually(lambda: len(open_files(daemon.pid)), lambda count: count <= descriptors + 1, "no descriptor is left")
+
+
+def test_a_thousand_pairs_of_one_client(start_daemon: Callable[..., Daemon], couples: list[tuple[str, str]]) -> None:
+    daemon = start_daemon(config="[worker]\ncount = 1\n")
+    processes = [daemon.pid, *daemon.workers()]
+    descriptors = [len(open_files(pid)) for pid in processes]
+    wires = [Wire(MOVED + number, couples[number % COUPLES]) for number in range(THOUSAND)]
+    with RpcClient(daemon.socket, within=60) as client:
+        made = [client.call("link.add", request(wire)) for wire in wires]
+        assert [pair for pair in made if not pair["a"]["carrier"] or pair["b"]["operstate"] != "UP"] == []
+        assert [pair["a"]["ifname"] for pair in made] == [wire.names[0] for wire in wires]
+        assert len(links_in(couples)) == 2 * THOUSAND
+        assert [tap_fds(pid) for pid in processes] == [2 * THOUSAND] * 2
+        last = wires[-1]
+        give_addresses([last])
+        assert unanswered([last]) == []
+        daemon.check_books()
+        for pair in made:
+            client.call("link.del", {"pair": pair["pair"]})
+    assert links_in(couples) == []
+    assert daemon.pairs() == []
+    eventually(
+        lambda: [len(open_files(pid)) for pid in processes],
+        lambda counts: counts == descriptors,
+        "no descriptor is left",
+    )

@@ -101,6 +101,10 @@ class House:
     async def dellink(self, pair: Pair) -> None:
         await self.supervisor.deleter.dellink(pair, "the test wants it")
 
+    async def closed(self) -> None:
+        """Wait until the descriptors of deleted pairs are closed and their numbers free; they are gone before that."""
+        await soon(lambda: len(self.supervisor.deleter._going), lambda left: left == 0, "every pair is closed")
+
     async def assert_wire(self, pair: Pair, two: tuple[str, str]) -> None:
         """A frame crosses in each direction."""
         with PacketSocket(two[0], pair.a.ifname) as a, PacketSocket(two[1], pair.b.ifname) as b:
@@ -143,6 +147,7 @@ class House:
     async def inventory(self, *namespaces: str) -> dict[str, Any]:
         """Everything that a failed newlink could leave behind."""
         supervisor = self.supervisor
+        await self.closed()
         number_pair = supervisor.registry.take_numbers()
         supervisor.registry.give_numbers(number_pair)
         helpers = descendants(os.getpid())

@@ -64,6 +64,7 @@ def test_descriptors_that_run_out_at_any_moment_are_a_clear_limit(
     daemon.expected_errors.append("carrier not set, trying again")
     assert isinstance(ask(daemon, two, placement), dict)
     daemon.clear()
+    daemon.check_fds()
     before = holds(daemon, two)
     refusals: list[RpcError] = []
     for count in range(20):

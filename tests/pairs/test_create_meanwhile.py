@@ -76,6 +76,30 @@ async def test_a_device_deleted_meanwhile_leaves_nothing(
     await house.newlink(*two, placement=placement, a=NAMES["a"], b=NAMES["b"])
 
 
+@pytest.mark.parametrize("letter", ["a", "b"])
+@pytest.mark.parametrize("moment", ["the first carrier is set", "the second carrier is set"])
+async def test_an_end_set_down_meanwhile_takes_the_carrier_along(
+    house: House, two: tuple[str, str], letter: str, moment: str
+) -> None:
+    """The creation sets the carrier of ends that it has just set up; one of them is not any more."""
+    where, name = two["ab".index(letter)], f"vtp_{letter}"
+    with at(moment, lambda: ip(where, "link", "set", name, "down")) as fault:
+        pair = await house.newlink(*two, placement="inside", a=NAMES["a"], b=NAMES["b"])
+    assert fault.happened
+    await soon(lambda: (pair.carrier, carrier(pair, two)), lambda seen: seen == (False, (False, False)), "no carrier")
+    ip(where, "link", "set", name, "up")
+    await soon(lambda: (pair.carrier, carrier(pair, two)), lambda seen: seen == (True, (True, True)), "a carrier")
+    await house.assert_wire(pair, two)
+
+
+async def test_a_carrier_that_others_switch_off_meanwhile_is_set_again(house: House, two: tuple[str, str]) -> None:
+    with at("the second carrier is set", lambda: ip(two[0], "link", "set", "vtp_a", "carrier", "off")) as fault:
+        pair = await house.newlink(*two, placement="inside", a=NAMES["a"], b=NAMES["b"])
+    assert fault.happened
+    await soon(lambda: carrier(pair, two), lambda seen: seen == (True, True), "a carrier on both ends")
+    await house.assert_wire(pair, two)
+
+
 @placements
 @pytest.mark.parametrize("letter", ["a", "b"])
 @pytest.mark.parametrize("kind", ["bridge", "tap"])

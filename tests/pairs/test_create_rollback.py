@@ -53,7 +53,6 @@ SEAMS = {
     "TUNSETIFF": Seam(tap, "open_queue"),
     "TUNSETOFFLOAD": Seam(tap, "set_offload"),
     "TUNGETIFF": Seam(tap, "current_name"),
-    "TUNGETDEVNETNS": Seam(tap, "current_netns"),
     "TUNSETCARRIER": Seam(tap, "set_carrier"),
 }
 #: Those that placement `inside` uses in another way than `move`.
@@ -125,7 +124,7 @@ async def test_a_carrier_that_can_never_be_set_fails_the_creation(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-@pytest.mark.parametrize("seam", ["rtnetlink socket", "TUNGETDEVNETNS", "RTM_SETLINK"])
+@pytest.mark.parametrize("seam", ["rtnetlink socket", "RTM_GETNSID", "RTM_SETLINK"])
 async def test_descriptors_that_run_out_are_a_limit_with_a_remedy(
     house: House, two: tuple[str, str], seam: str, number: int
 ) -> None:

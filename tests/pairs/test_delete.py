@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 
 import pytest
 
 from tests.kit.commands import ip
 from tests.kit.links import LinkMonitor, link_exists
+from tests.kit.processes import tap_fds
 from tests.pairs.faults import Fault, refuse
 from tests.pairs.house import House, soon
 from vethd.host import tap
@@ -34,6 +36,29 @@ async def test_both_devices_are_gone_when_it_returns(house: House, two: tuple[st
     assert devices(pair, two) == (False, False)
     assert pair.state is PairState.DYING
     assert list(house.supervisor.registry) == []
+
+
+async def test_it_returns_while_the_kernel_still_clears_up(
+    house: House, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody finds the devices any more; the request that deletes them comes back later, then the fds are closed."""
+    pair = await house.newlink(*two)
+    fds, delete, cleared_up = tap_fds(os.getpid()), Rtnl.del_link, threading.Event()
+
+    def delete_slowly(self: Rtnl, index: int, nsid: int) -> None:
+        delete(self, index, nsid)
+        cleared_up.wait(10)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rtnl, "del_link", delete_slowly)
+        try:
+            await asyncio.wait_for(house.dellink(pair), 5)
+            assert devices(pair, two) == (False, False)
+            assert tap_fds(os.getpid()) == fds
+        finally:
+            cleared_up.set()
+        await house.closed()
+    assert tap_fds(os.getpid()) == fds - 2
 
 
 @placements
@@ -84,6 +109,7 @@ async def test_a_request_that_fails_is_made_up_for_by_closing(
         await house.dellink(pair)
     assert fault.happened
     assert devices(pair, two) == (False, False)
+    await house.closed()
     assert len(house.lines("device only closed")) == 1
 
 

@@ -29,5 +29,5 @@ def logger(config: LogConfig) -> FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(config.level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    log: FilteringBoundLogger = structlog.get_logger()
+    log: FilteringBoundLogger = structlog.get_logger().bind()  # without it, each line would bind anew
     return log

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
+from types import ModuleType
 from typing import Literal
 
 
@@ -28,10 +29,15 @@ def speed() -> Literal["compiled", "interpreted"]:
     """Which of the two runs in this process. Raises ImportError when it is not the one that was asked for."""
     from vethd.datapath import netdev, skb, softnet, veth
 
-    interpreted = [module.__name__ for module in (netdev, skb, softnet, veth) if str(module.__file__).endswith(".py")]
+    return "compiled" if compiled(netdev, skb, softnet, veth) else "interpreted"
+
+
+def compiled(*modules: ModuleType) -> bool:
+    """True when all these are. Raises ImportError when one is not and VETHD_REQUIRE_EXTENSIONS asks for it."""
+    interpreted = [module.__name__ for module in modules if str(module.__file__).endswith(".py")]
     if interpreted and os.environ.get("VETHD_REQUIRE_EXTENSIONS") == "1":
         raise ImportError(f"VETHD_REQUIRE_EXTENSIONS is set, but not compiled: {', '.join(interpreted)}")
-    return "interpreted" if interpreted else "compiled"
+    return not interpreted
 
 
 def why() -> str:

@@ -87,6 +87,6 @@ def _beside(fd: int, staging: int) -> Iterator[tuple[Rtnl, int]]:
         raise
     try:
         with netns.inside(where, staging), Rtnl() as rtnl:
-            yield rtnl, rtnl.get_link(name=tap.current_name(fd)).ifindex
+            yield rtnl, rtnl.index(tap.current_name(fd))
     finally:
         os.close(where)

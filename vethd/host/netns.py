@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ _NS_GET_NSTYPE: Final = 0xB703
 _SIOCGSKNS: Final = 0x894C
 NETNS_DIR: Final = Path("/run/netns")
 
+_named: dict[tuple[int, int], str] = {}  # what names() last said
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,20 +87,20 @@ def open_name(name: str) -> int:
     """An fd of the namespace that `ip netns` calls `name`. Raises NoSuchNetns, LimitReached."""
     if not name or "/" in name or name in (".", ".."):
         raise NoSuchNetns(f"netns {name!r} is not a namespace name", hint="a path must be absolute")
-    return _open(NETNS_DIR / name, f"netns {name!r}", f"create it first: ip netns add {name}")
+    return _open(f"{NETNS_DIR}/{name}", f"netns {name!r}", f"create it first: ip netns add {name}")
 
 
 def open_path(path: str) -> int:
     """An fd of the namespace at an absolute path such as /proc/PID/ns/net. Raises NoSuchNetns."""
-    return _open(Path(path), f"netns path {path!r}", "give the path of a namespace file, such as /proc/PID/ns/net")
+    return _open(path, f"netns path {path!r}", "give the path of a namespace file, such as /proc/PID/ns/net")
 
 
 def open_pid(pid: int) -> int:
     """An fd of a process's namespace. Raises NoSuchNetns."""
-    return _open(Path(f"/proc/{pid}/ns/net"), f"the netns of pid {pid}", "is the process still running?")
+    return _open(f"/proc/{pid}/ns/net", f"the netns of pid {pid}", "is the process still running?")
 
 
-def _open(path: Path, what: str, hint: str) -> int:
+def _open(path: str, what: str, hint: str) -> int:
     """Open a namespace file, touching nothing that is not one: a FIFO or device is looked at, never opened."""
     try:
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -108,8 +110,7 @@ def _open(path: Path, what: str, hint: str) -> int:
         raise NoSuchNetns(f"{what}: {error}", hint=hint) from error
     try:
         status = os.fstat(found)
-        nsfs = os.stat("/proc/self/ns/net").st_dev
-        if not stat.S_ISREG(status.st_mode) or status.st_dev != nsfs:
+        if not stat.S_ISREG(status.st_mode) or status.st_dev != _nsfs():
             raise NoSuchNetns(f"{what} is not a network namespace", hint=hint)
         try:
             fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
@@ -123,6 +124,12 @@ def _open(path: Path, what: str, hint: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+@cache
+def _nsfs() -> int:
+    """The device number of the file system that all namespace files are on."""
+    return os.stat("/proc/self/ns/net").st_dev
 
 
 def not_opened(what: str, hint: str, error: OSError) -> VethdError:
@@ -146,3 +153,18 @@ def names() -> dict[tuple[int, int], str]:
             continue
         found.setdefault((status.st_dev, status.st_ino), entry.name)
     return found
+
+
+def name_of(identity: tuple[int, int]) -> str | None:
+    """A name that `ip netns` knows for one namespace. All are looked through only when the last one found is wrong."""
+    name = _named.get(identity)
+    if name is not None:
+        try:
+            status = os.stat(f"{NETNS_DIR}/{name}")
+        except OSError:
+            status = None
+        if status is not None and (status.st_dev, status.st_ino) == identity:
+            return name
+    _named.clear()
+    _named.update(names())
+    return _named.get(identity)

@@ -1,4 +1,8 @@
-"""rtnetlink: the handful of requests that vethd makes, on a socket of its own; pyroute2 builds and parses the messages.
+"""rtnetlink: the handful of requests that vethd makes, on a socket of its own.
+
+Messages are built and taken apart here, field by field, because they are most of what a pair costs to make: a library
+that decodes every attribute takes half a millisecond for one link message, of which each pair causes a dozen. The tests
+compare with pyroute2.
 
 A request may wait 16-30 ms behind somebody else's move (RTNL), so `Rtnl` blocks and is used on the host threads only.
 Its socket belongs to the namespace its thread was in when it was made, and keeps that namespace alive until it is
@@ -8,18 +12,14 @@ closed.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
-
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
-from pyroute2.netlink.rtnl.tcmsg import tcmsg
+from typing import Final
 
 NLMSG_ERROR: Final = 2
 RTM_NEWLINK: Final = 16
@@ -46,16 +46,39 @@ _SO_RCVBUFFORCE: Final = 33
 _RTNLGRP_LINK: Final = 1
 _RTNLGRP_NSID: Final = 28
 _TC_H_ROOT: Final = 0xFFFFFFFF
-_NSID_ANY: Final = 0xFFFFFFFF  # -1: the kernel chooses
+_SIOCGIFINDEX: Final = 0x8933
+#: struct ifreq: name, index.
+_IFREQ: Final = struct.Struct("=16si20x")
 _NLMSG_HEADER: Final = struct.Struct("=IHHII")
-_IFINFOMSG_SIZE: Final = 16
+_ATTRIBUTE_HEADER: Final = struct.Struct("=HH")
+_NLA_TYPE_MASK: Final = 0x3FFF
+_INT: Final = struct.Struct("=i")
+_UINT: Final = struct.Struct("=I")
+#: struct ifinfomsg: index, flags, change.
+_IFINFOMSG: Final = struct.Struct("=4xiII")
+#: struct tcmsg: ifindex, handle, parent, info.
+_TCMSG: Final = struct.Struct("=4xiIII")
+#: struct rtgenmsg, as long as it is aligned.
+_RTGENMSG: Final = bytes(4)
 _IFLA_ADDRESS: Final = 1
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
+_IFLA_QDISC: Final = 6
+_IFLA_TXQLEN: Final = 13
+_IFLA_OPERSTATE: Final = 16
+_IFLA_IFALIAS: Final = 20
 _IFLA_STATS64: Final = 23
-_IFLA_IF_NETNSID: Final = 46
-#: struct ifinfomsg, then the attribute IFLA_IF_NETNSID.
-_GET_COUNTERS: Final = struct.Struct("=BxHiIIHHi")
+_IFLA_NET_NS_FD: Final = 28
+_IFLA_CARRIER: Final = 33
+_IFLA_NEW_NETNSID: Final = 45
+_IFLA_TARGET_NETNSID: Final = 46
+_TCA_KIND: Final = 1
+_NETNSA_NSID: Final = 1
+_NETNSA_FD: Final = 3
 #: struct rtnl_link_stats64, those in LinkStats: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_dropped, tx_dropped.
 _STATS64: Final = struct.Struct("=4Q16x2Q")
+#: By IF_OPER_*.
+_OPERSTATES: Final = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 
 IFF_UP: Final = 0x1
 
@@ -107,7 +130,6 @@ class Rtnl:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))
         self._sequence = 0
-        self._marshal = MarshalRtnl()
 
     def close(self) -> None:
         """Close the socket."""
@@ -121,67 +143,66 @@ class Rtnl:
 
     def get_link(self, *, nsid: int | None = None, index: int = 0, name: str | None = None) -> LinkInfo:
         """A device by index or name, in this namespace or the one with `nsid` here. Raises RtnlError (ENODEV)."""
-        message = ifinfmsg()
-        message["index"] = index
-        message["attrs"] = _target(nsid) + ([("IFLA_IFNAME", _bytes(name))] if name is not None else [])
+        message = _IFINFOMSG.pack(index, 0, 0) + _target(nsid)
+        if name is not None:
+            message += _attribute(_IFLA_IFNAME, _asciiz(name))
         with _gone_with_its_netns(nsid):
-            return parse_link(self._request(message, RTM_GETLINK))
-
-    def get_counters(self, nsid: int, index: int) -> tuple[str, LinkStats]:
-        """Address and counters of a device. Raises RtnlError (ENODEV).
-
-        Built and parsed by hand, in a tenth of the time: it is asked of every end of a dead worker while frames wait.
-        """
-        self._sequence += 1
-        header = _NLMSG_HEADER.pack(
-            _GET_COUNTERS.size + _NLMSG_HEADER.size, RTM_GETLINK, _NLM_F_REQUEST, self._sequence, 0
-        )
-        with _gone_with_its_netns(nsid):
-            answer = self._exchange(header + _GET_COUNTERS.pack(0, 0, index, 0, 0, 8, _IFLA_IF_NETNSID, nsid))
+            answer = self._request(message, RTM_GETLINK)
         assert answer is not None
-        said = dict(_attributes(answer, _NLMSG_HEADER.size + _IFINFOMSG_SIZE))
-        return said[_IFLA_ADDRESS].hex(":"), LinkStats(*_STATS64.unpack_from(said[_IFLA_STATS64]))
+        return parse_link(answer)
+
+    def index(self, name: str) -> int:
+        """The ifindex of the device of that name in this namespace. Raises OSError (ENODEV: there is none)."""
+        request = fcntl.ioctl(self._socket.fileno(), _SIOCGIFINDEX, _IFREQ.pack(_bytes(name), 0))
+        return int(_IFREQ.unpack(request)[1])
 
     def has_link(self, name: str) -> bool:
-        """True when this namespace has a device of that name."""
+        """True when this namespace has a device of that name. Raises OSError."""
         try:
-            self.get_link(name=name)
-        except RtnlError as error:
+            self.index(name)
+        except OSError as error:
             if error.errno == errno.ENODEV:
                 return False
             raise
         return True
 
-    def set_link(self, index: int, *, flags: int = 0, change: int = 0, **attributes: Any) -> None:
-        """RTM_SETLINK: set `flags` under the mask `change`, and IFLA_* attributes given as ifname=, mtu= ...
+    def set_link(
+        self,
+        index: int,
+        *,
+        flags: int = 0,
+        change: int = 0,
+        ifname: str | None = None,
+        ifalias: str | None = None,
+        address: str | None = None,
+        mtu: int | None = None,
+        txqlen: int | None = None,
+        net_ns_fd: int | None = None,
+    ) -> None:
+        """RTM_SETLINK: set `flags` under the mask `change`, and the IFLA_* attributes that are given.
 
         Raises RtnlError.
         """
-        message = ifinfmsg()
-        message["index"] = index
-        message["flags"] = flags
-        message["change"] = change
-        for name in ("ifname", "ifalias"):
-            if name in attributes:
-                attributes[name] = _bytes(attributes[name])
-        message["attrs"] = [(f"IFLA_{name.upper()}", value) for name, value in attributes.items()]
+        message = _IFINFOMSG.pack(index, flags, change)
+        if ifname is not None:
+            message += _attribute(_IFLA_IFNAME, _asciiz(ifname))
+        if ifalias is not None:
+            message += _attribute(_IFLA_IFALIAS, _bytes(ifalias))
+        if address is not None:
+            message += _attribute(_IFLA_ADDRESS, bytes.fromhex(address.replace(":", "")))
+        for kind, value in ((_IFLA_MTU, mtu), (_IFLA_TXQLEN, txqlen), (_IFLA_NET_NS_FD, net_ns_fd)):
+            if value is not None:
+                message += _attribute(kind, _UINT.pack(value))
         self._request(message, RTM_SETLINK, _NLM_F_ACK)
 
     def del_link(self, index: int, nsid: int) -> None:
         """Delete a device of the namespace with that nsid here. Raises RtnlError (ENODEV: it is gone already)."""
-        message = ifinfmsg()
-        message["index"] = index
-        message["attrs"] = _target(nsid)
         with _gone_with_its_netns(nsid):
-            self._request(message, RTM_DELLINK, _NLM_F_ACK)
+            self._request(_IFINFOMSG.pack(index, 0, 0) + _target(nsid), RTM_DELLINK, _NLM_F_ACK)
 
     def set_noqueue(self, index: int) -> None:
         """Make noqueue the root qdisc, as veth has it: the TAP's drops then reach the sender. Raises RtnlError."""
-        message = tcmsg()
-        message["index"] = index
-        message["handle"] = 0
-        message["parent"] = _TC_H_ROOT
-        message["attrs"] = [("TCA_KIND", "noqueue")]
+        message = _TCMSG.pack(index, 0, _TC_H_ROOT, 0) + _attribute(_TCA_KIND, b"noqueue\0")
         self._request(message, RTM_NEWQDISC, _NLM_F_ACK | _NLM_F_CREATE_REPLACE)
 
     def assign_nsid(self, netns: int) -> int:
@@ -192,10 +213,9 @@ class Rtnl:
         found = self._get_nsid(netns)
         if found >= 0:
             return found
-        message = nsidmsg()
-        message["attrs"] = [("NETNSA_NSID", _NSID_ANY), ("NETNSA_FD", netns)]
+        any_nsid = _attribute(_NETNSA_NSID, _INT.pack(-1))  # the kernel chooses
         try:
-            self._request(message, RTM_NEWNSID, _NLM_F_ACK)
+            self._request(_RTGENMSG + any_nsid + _attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_NEWNSID, _NLM_F_ACK)
         except RtnlError as error:
             if error.errno != errno.EEXIST:  # assigned by a move in between
                 raise
@@ -205,30 +225,20 @@ class Rtnl:
         return found
 
     def _get_nsid(self, netns: int) -> int:
-        message = nsidmsg()
-        message["attrs"] = [("NETNSA_FD", netns)]
-        return _nsid(self._request(message, RTM_GETNSID))
+        answer = self._request(_RTGENMSG + _attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_GETNSID)
+        assert answer is not None
+        return parse_nsid(answer)
 
-    def _request(self, message: Any, kind: int, flags: int = 0) -> Any:
-        """Send one request; its answer, or None for an acknowledgement. Raises RtnlError."""
-        known = {row[-2] for row in message.nla_map}
-        if unknown := [name for name, _value in message["attrs"] or () if name not in known]:
-            raise ValueError(f"pyroute2 would drop {unknown} silently")
+    def _request(self, message: bytes, kind: int, flags: int = 0) -> bytes | None:
+        """Send one request, its header excluded; the answer, or None for an acknowledgement. Raises RtnlError."""
         self._sequence += 1
-        message["header"]["type"] = kind
-        message["header"]["flags"] = _NLM_F_REQUEST | flags
-        message["header"]["sequence_number"] = self._sequence
-        message.encode()
-        answer = self._exchange(message.data)
-        return None if answer is None else next(iter(self._marshal.parse(answer)))
-
-    def _exchange(self, request: bytes) -> bytes | None:
-        self._socket.send(request)
+        size = _NLMSG_HEADER.size + len(message)
+        self._socket.send(_NLMSG_HEADER.pack(size, kind, _NLM_F_REQUEST | flags, self._sequence, 0) + message)
         while True:
-            for answer, kind, sequence in split(self._socket.recv(1 << 16)):
+            for answer, what, sequence in split(self._socket.recv(1 << 16)):
                 if sequence != self._sequence:
                     continue
-                if kind == NLMSG_ERROR:
+                if what == NLMSG_ERROR:
                     _raise_error(answer)
                     return None
                 return answer
@@ -274,28 +284,34 @@ def split(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def link_index(message: bytes) -> int:
     """The ifindex of a link message, without parsing the rest."""
-    return int(struct.unpack_from("=i", message, _NLMSG_HEADER.size + 4)[0])
+    return int(_IFINFOMSG.unpack_from(message, _NLMSG_HEADER.size)[0])
 
 
-def parse_link(message: Any) -> LinkInfo:
-    """A LinkInfo from a link message: pyroute2's, or the bytes of one."""
-    if isinstance(message, bytes):
-        (message,) = MarshalRtnl().parse(message)
-    said = dict(message["attrs"])
-    stats = said.get("IFLA_STATS64")
+def parse_link(message: bytes) -> LinkInfo:
+    """What a link message says."""
+    index, flags, _change = _IFINFOMSG.unpack_from(message, _NLMSG_HEADER.size)
+    said = _attributes(message, _NLMSG_HEADER.size + _IFINFOMSG.size)
+    stats = said.get(_IFLA_STATS64)
+    operstate = said.get(_IFLA_OPERSTATE, b"\0")[0]
     return LinkInfo(
-        ifindex=message["index"],
-        ifname=_text(said.get("IFLA_IFNAME")),
-        flags=message["flags"],
-        mtu=said.get("IFLA_MTU") or 0,
-        address=said.get("IFLA_ADDRESS") or "",
-        txqlen=said.get("IFLA_TXQLEN") or 0,
-        carrier=bool(said.get("IFLA_CARRIER")),
-        operstate=said.get("IFLA_OPERSTATE") or "UNKNOWN",
-        qdisc=said.get("IFLA_QDISC") or "",
-        stats=stats and LinkStats(*(stats[name] for name in LinkStats.__slots__)),
-        moved_to=said.get("IFLA_NEW_NETNSID"),
+        ifindex=index,
+        ifname=_text(said.get(_IFLA_IFNAME, b"")),
+        flags=flags,
+        mtu=_uint(said.get(_IFLA_MTU)),
+        address=said.get(_IFLA_ADDRESS, b"").hex(":"),
+        txqlen=_uint(said.get(_IFLA_TXQLEN)),
+        carrier=said.get(_IFLA_CARRIER, b"\0") != b"\0",
+        operstate=_OPERSTATES[operstate] if operstate < len(_OPERSTATES) else "UNKNOWN",
+        qdisc=_text(said.get(_IFLA_QDISC, b"")),
+        stats=None if stats is None else LinkStats(*_STATS64.unpack_from(stats)),
+        moved_to=_INT.unpack(said[_IFLA_NEW_NETNSID])[0] if _IFLA_NEW_NETNSID in said else None,
     )
+
+
+def parse_nsid(message: bytes) -> int:
+    """The id that an RTM_NEWNSID or RTM_DELNSID message is about, -1 when it names none."""
+    said = _attributes(message, _NLMSG_HEADER.size + len(_RTGENMSG))
+    return int(_INT.unpack(said[_NETNSA_NSID])[0]) if _NETNSA_NSID in said else -1
 
 
 @contextmanager
@@ -309,17 +325,29 @@ def _gone_with_its_netns(nsid: int | None) -> Iterator[None]:
         raise
 
 
-def _text(value: str | bytes | None) -> str:
-    """A name. To the kernel it is bytes; where they are not UTF-8, pyroute2 leaves them as they are."""
-    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value or ""
+def _text(value: bytes) -> str:
+    """A name. To the kernel it is bytes, and need not be UTF-8."""
+    return value.rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _target(nsid: int | None) -> list[tuple[str, int]]:
-    return [] if nsid is None else [("IFLA_IF_NETNSID", nsid)]  # the older name of IFLA_TARGET_NETNSID
+def _asciiz(text: str) -> bytes:
+    return _bytes(text) + b"\0"
+
+
+def _uint(value: bytes | None) -> int:
+    return 0 if value is None else int(_UINT.unpack(value)[0])
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE_HEADER.pack(_ATTRIBUTE_HEADER.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _target(nsid: int | None) -> bytes:
+    return b"" if nsid is None else _attribute(_IFLA_TARGET_NETNSID, _INT.pack(nsid))
 
 
 def _raise_error(message: bytes) -> None:
@@ -330,28 +358,19 @@ def _raise_error(message: bytes) -> None:
         return
     text = os.strerror(-negative)
     at = _NLMSG_HEADER.size + 4 + _NLMSG_HEADER.size  # NETLINK_CAP_ACK: only the request's header is echoed
-    if flags & _NLM_F_ACK_TLVS and (words := dict(_attributes(message, at)).get(_NLMSGERR_ATTR_MSG)):
+    if flags & _NLM_F_ACK_TLVS and (words := _attributes(message, at).get(_NLMSGERR_ATTR_MSG)):
         text += ": " + words.rstrip(b"\0").decode(errors="replace")
     raise RtnlError(-negative, text)
 
 
-def _attributes(message: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """The attributes of a message from `at` on: (type, value)."""
-    while at + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, at)
+def _attributes(message: bytes, at: int) -> dict[int, bytes]:
+    """The attributes of a message from `at` on: values by type."""
+    found: dict[int, bytes] = {}
+    unpack, end = _ATTRIBUTE_HEADER.unpack_from, len(message) - 4
+    while at <= end:
+        length, kind = unpack(message, at)
         if length < 4:
-            return
-        yield kind, message[at + 4 : at + length]
+            break
+        found[kind & _NLA_TYPE_MASK] = message[at + 4 : at + length]
         at += (length + 3) & ~3
-
-
-def parse_nsid(message: bytes) -> int:
-    """The id that an RTM_NEWNSID or RTM_DELNSID message is about, -1 when it names none."""
-    (parsed,) = MarshalRtnl().parse(message)
-    return _nsid(parsed)
-
-
-def _nsid(message: Any) -> int:
-    """NETNSA_NSID, which the kernel means to be signed: -1 is none."""
-    nsid = message.get_attr("NETNSA_NSID")
-    return -1 if nsid is None or nsid >= 1 << 31 else int(nsid)
+    return found

@@ -3,7 +3,8 @@
 Order, as the kernel's veth_newlink has it: everything is checked; the peer (b) is made first, then a; each gets its
 place, name, MAC, MTU, ring and root qdisc; both are entered in the tables; a worker takes them; each gets its alias,
 and goes up when that is asked for; carrier follows once both are up. Whatever fails, what was done before is undone
-in reverse order.
+in reverse order. What the kernel is asked before the worker takes them, and what after, is one call each on the
+`create` thread: every turn between thread and loop costs as much as three requests.
 
 Placement `move`: the TAP is opened in the staging namespace and moved with its new name in one RTM_SETLINK, so its fd
 does not keep the target alive and the pair dies with it, as veth does. `inside`: the TAP is opened in the target, a
@@ -12,7 +13,9 @@ hundred times faster, and keeps the target alive until the pair is deleted.
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -22,14 +25,13 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import KernelRefused, LinkExists, VethdError, no_fd_left
+from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError, no_fd_left
 from vethd.host import netns, tap
-from vethd.host.locate import locate, restore_qdisc
-from vethd.host.rtnl import IFF_UP, LinkInfo, Rtnl
+from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
-from vethd.pairs.pair import End, Pair, PairState, Placement, describe
+from vethd.pairs.pair import End, Letter, Pair, PairState, Placement, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import EndSpec, PairSpec
 from vethd.pairs.workers import Workers
@@ -38,11 +40,16 @@ from vethd.worker.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An end that exists: its fd, what the kernel says of it, where it is, and its offloads."""
+    """An end that exists: its fd, name and index, MAC, the id of its namespace, and its offloads.
 
+    there: requests from within its namespace, for as long as the pair is being made.
+    """
+
+    there: Rtnl
     fd: int
-    info: LinkInfo
-    netns: tuple[int, int]
+    ifname: str
+    ifindex: int
+    address: str
     nsid: int
     offload: int
     hdr_len: int
@@ -77,27 +84,30 @@ class Creator:
         """
         for end in (spec.a, spec.b):
             end.validate()
-        threads = self._threads
-        await threads.create(_check_names_free, spec, threads.staging)
-        async with AsyncExitStack() as undo:
-            numbers = self._registry.take_numbers()
-            undo.callback(self._registry.give_numbers, numbers)
-            for number in numbers:
-                self._counters.clear(number)
-            pair = Pair(placement=spec.placement, origin=spec.origin)
-            pair.b = await self._make(spec.b, pair, numbers[1], undo)
-            pair.a = await self._make(spec.a, pair, numbers[0], undo)
-            self._registry.add(pair)
-            undo.callback(self._registry.remove, pair)
-            undo.push_async_callback(self._workers.release, pair)
-            await self._workers.take(pair)
-            undo.pop_all()
-        pair.state = PairState.LIVE
-        try:
-            await self._finish(spec, pair)
-        except BaseException:
-            await self._deleter.dellink(pair, "its creation failed")
-            raise
+        with ExitStack() as sockets:
+            made: list[Made] = []
+            async with AsyncExitStack() as undo:
+                numbers = await self._numbers()
+                undo.callback(self._registry.give_numbers, numbers)
+                for number in numbers:
+                    self._counters.clear(number)
+                undo.push_async_callback(self._close, made)
+                await self._threads.create(_make_devices, spec, self._threads.staging, sockets, made)
+                pair = Pair(placement=spec.placement, origin=spec.origin)
+                pair.b = _end(spec.b, made[0], pair, numbers[1])
+                pair.a = _end(spec.a, made[1], pair, numbers[0])
+                self._registry.add(pair)
+                undo.callback(self._registry.remove, pair)
+                undo.push_async_callback(self._workers.release, pair)
+                await self._workers.take(pair)
+                undo.pop_all()
+            pair.state = PairState.LIVE
+            try:
+                await self._finish(spec, pair, made)
+            except BaseException:
+                await self._deleter.dellink(pair, "its creation failed")
+                await self._deleter.closed(pair)
+                raise
         self._log.info(
             "link added",
             **describe(pair),
@@ -108,49 +118,86 @@ class Creator:
         )
         return pair
 
-    async def _finish(self, spec: PairSpec, pair: Pair) -> None:
+    async def _numbers(self) -> tuple[int, int]:
+        """Two numbers, those of a pair that is going if need be: who deleted it was told that there is room again.
+
+        Raises LimitReached.
+        """
+        while True:
+            try:
+                return self._registry.take_numbers()
+            except LimitReached:
+                if not await self._deleter.one_closed():
+                    raise
+
+    async def _finish(self, spec: PairSpec, pair: Pair, made: list[Made]) -> None:
         """What is left to do when the pair is LIVE, and so may be deleted by others at any time."""
-        ends = ((spec.b, pair.b), (spec.a, pair.a))
-        for wanted, made in ends:
-            await self._threads.create(_set_alias_and_up, wanted, made, self._threads.staging)
-        for wanted, made in ends:  # what happened to them before they were in the tables went unheard
-            with _step(wanted, "looking where it is"):
-                await self._follower.refresh(made)
-        with _step(spec.a, "setting the carrier"):
-            await self._follower.settle(pair)
+        ends = [_Rising(spec.b, pair.b, made[0].there), _Rising(spec.a, pair.a, made[1].there)]
+        with ExitStack() as copies:  # of the fds: once the pair is deleted, their numbers may be others'
+            for end in ends:
+                with _step(end.spec, "setting its alias"):
+                    end.fd = fcntl.fcntl(end.end.fd, fcntl.F_DUPFD_CLOEXEC, 0)
+                copies.callback(os.close, end.fd)
+            rising = self._threads.create(_bring_up, ends, copies.pop_all())
+        try:
+            await self._follower.bring_up(pair, rising)
+        except OSError:
+            with _step(spec.a, "bringing it up"):
+                raise
         if not pair.is_live():
             raise _deleted("one of the ends")
 
-    async def _make(self, spec: EndSpec, pair: Pair, number: int, undo: AsyncExitStack) -> End:
-        made = await self._threads.create(make_device, spec, pair.placement, self._threads.staging)
-        undo.push_async_callback(self._threads.reap, os.close, made.fd)
-        return End(
-            pair=pair,
-            letter=spec.letter,
-            number=number,
-            fd=made.fd,
-            ifname=made.info.ifname,
-            ifindex=made.info.ifindex,
-            address=made.info.address,
-            mtu=made.info.mtu,
-            txqlen=made.info.txqlen,
-            netns=made.netns,
-            nsid=made.nsid,
-            offload=made.offload,
-            hdr_len=made.hdr_len,
-        )
+    async def _close(self, made: list[Made]) -> None:
+        await asyncio.gather(*(self._threads.reap(os.close, one.fd) for one in made))
 
 
-def _check_names_free(spec: PairSpec, staging: int) -> None:
-    """Raise LinkExists when a name is taken; the kernel's own check comes too late to leave nothing behind."""
+@dataclass(slots=True)
+class _Rising:
+    """An end on its way up. fd: a copy of the end's own. there: requests from within its namespace."""
+
+    spec: EndSpec
+    end: End
+    there: Rtnl
+    fd: int = -1
+
+
+def _end(spec: EndSpec, made: Made, pair: Pair, number: int) -> End:
+    return End(
+        pair=pair,
+        letter=spec.letter,
+        number=number,
+        fd=made.fd,
+        ifname=made.ifname,
+        ifindex=made.ifindex,
+        address=made.address,
+        mtu=spec.mtu,
+        txqlen=spec.txqueuelen,
+        netns=netns.identity(spec.netns),
+        nsid=made.nsid,
+        offload=made.offload,
+        hdr_len=made.hdr_len,
+        up=spec.up,  # what it is going to be, before anybody hears of it
+    )
+
+
+def _make_devices(spec: PairSpec, staging: int, sockets: ExitStack, made: list[Made]) -> None:
+    """Make both ends, the peer first; what was made stands in `made`, also when the other fails.
+
+    sockets: keeps those in the ends' namespaces. Runs on the `create` thread.
+    """
+    there: dict[Letter, Rtnl] = {}
+    for end in (spec.a, spec.b):  # the kernel's own check of the name comes too late to leave nothing behind
+        with _step(end, "looking for its name"):
+            with netns.inside(end.netns, staging):
+                there[end.letter] = sockets.enter_context(Rtnl())
+            if "%" not in end.ifname and there[end.letter].has_link(end.ifname):
+                raise _name_taken(end)
     a, b = spec.a, spec.b
-    for end in (a, b):
-        if "%" not in end.ifname:
-            with _step(end, "looking for its name"), netns.inside(end.netns, staging), Rtnl() as rtnl:
-                if rtnl.has_link(end.ifname):
-                    raise _name_taken(end)
     if a.ifname == b.ifname and "%" not in a.ifname and netns.identity(a.netns) == netns.identity(b.netns):
         raise _name_taken(b)
+    for end in (b, a):
+        device = make_device(end, spec.placement, staging, there[end.letter])
+        made.append(device)
 
 
 def _deleted(what: str) -> KernelRefused:
@@ -191,10 +238,10 @@ def _step(end: EndSpec, step: str) -> Iterator[None]:
         ) from error
 
 
-def make_device(spec: EndSpec, placement: Placement, staging: int) -> Made:
+def make_device(spec: EndSpec, placement: Placement, staging: int, there: Rtnl) -> Made:
     """Make one end where it belongs, down and without carrier. Runs on the `create` thread.
 
-    Raises a VethdError; nothing is left then.
+    there: requests from within the namespace where it belongs. Raises a VethdError; nothing is left then.
     """
     # A moved TAP gets its name on arrival; so does one whose name is no text, because python-pytun takes nothing else.
     name = f"vethd{secrets.token_hex(5)}"
@@ -210,39 +257,64 @@ def make_device(spec: EndSpec, placement: Placement, staging: int) -> Made:
         undo.callback(os.close, fd)
         with _step(spec, "setting offloads"):
             offload, hdr_len = tap.probe_offload(fd)
+        # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
+        address = spec.address or _random_address()
         attributes: dict[str, Any] = {
-            # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
-            "address": spec.address or _random_address(),
+            "address": address,
             "mtu": spec.mtu,
             "txqlen": spec.txqueuelen,
         }
         if name != spec.ifname:
             attributes["ifname"] = spec.ifname
         with _step(spec, "placing it in its namespace"):
+            with Rtnl() as here:
+                nsid = here.assign_nsid(spec.netns)
+                if placement == "move":
+                    here.set_link(here.index(tap.current_name(fd)), net_ns_fd=spec.netns, **attributes)
+            ifindex = there.index(tap.current_name(fd))
             if placement == "inside":
-                with netns.inside(spec.netns, staging), Rtnl() as rtnl:
-                    rtnl.set_link(rtnl.get_link(name=tap.current_name(fd)).ifindex, **attributes)
-            else:
-                with Rtnl() as rtnl:
-                    index = rtnl.get_link(name=tap.current_name(fd)).ifindex
-                    rtnl.set_link(index, net_ns_fd=spec.netns, **attributes)
+                there.set_link(ifindex, **attributes)
+            ifname = tap.current_name(fd)
         with _step(spec, "setting its qdisc"):
-            restore_qdisc(fd, staging)
-        with _step(spec, "reading it back"):
-            found = locate(fd)
-        if found is None:
-            raise _deleted(f"end {spec.letter}")
+            there.set_noqueue(ifindex)
         undo.pop_all()
-    return Made(fd, found.info, found.netns, found.nsid, offload, hdr_len)
+    return Made(there, fd, ifname, ifindex, address, nsid, offload, hdr_len)
 
 
-def _set_alias_and_up(spec: EndSpec, end: End, staging: int) -> None:
+def _bring_up(ends: list[_Rising], copies: ExitStack) -> list[LinkStats]:
+    """Set alias and IFF_UP, the peer first, and the carrier once both are up. Runs on the `create` thread.
+
+    copies: closes the fds. Returns the counters of each end right after its carrier came on, a first; none when it did
+    not.
+    """
+    with copies:
+        for rising in ends:
+            _set_alias_and_up(rising)
+        if not all(rising.spec.up for rising in ends):
+            return []
+        return [_set_carrier(rising) for rising in reversed(ends)]
+
+
+def _set_alias_and_up(rising: _Rising) -> None:
     """Say in its alias who made it, and set it up when that is asked for."""
-    flags = IFF_UP if spec.up else 0
-    alias = f"vethd {end.pair.uuid} peer {end.peer.ifname}"
-    step = "setting it up" if spec.up else "setting its alias"
-    with _step(spec, step), netns.inside(spec.netns, staging), Rtnl() as rtnl:
-        rtnl.set_link(end.ifindex, flags=flags, change=flags, ifalias=alias)
+    end = rising.end
+    flags = IFF_UP if rising.spec.up else 0
+    with _step(rising.spec, "setting it up" if flags else "setting its alias"):
+        alias = f"vethd {end.pair.uuid} peer {end.peer.ifname}"
+        rising.there.set_link(end.ifindex, flags=flags, change=flags, ifalias=alias)
+
+
+def _set_carrier(rising: _Rising) -> LinkStats:
+    with _step(rising.spec, "setting the carrier"):
+        try:
+            tap.set_carrier(rising.fd, True)
+            stats = rising.there.get_link(index=rising.end.ifindex).stats  # the answer brings the event as well
+        except OSError as error:
+            if error.errno in (errno.EBADFD, errno.ENODEV):
+                raise _deleted("it") from error
+            raise
+    assert stats is not None
+    return stats
 
 
 def _random_address() -> str:

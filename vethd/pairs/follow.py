@@ -13,7 +13,7 @@ One rtnetlink socket in the staging namespace hears all namespaces that hold end
 Two ways lead to the picture, and both end in `_apply`: an event carries a snapshot (quick), `refresh` asks the fd
 itself (complete, also after moves), and asks again when an event came meanwhile: either may have been the younger.
 Carrier is driven by one task per pair that runs until what the TAPs were told is what is wanted, so no order of events
-leaves it wrong.
+leaves it wrong. Only a creation sets the first carrier itself, in the call that sets the ends up (`bring_up`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from vethd.host import rtnl, tap
 from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen
-from vethd.host.rtnl import LinkInfo, Rtnl
+from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import End, Pair, describe
@@ -67,6 +67,7 @@ class Follower:
         self._events_lost = False
         self._carrier_tasks: dict[Pair, asyncio.Task[None]] = {}
         self._reassert: set[Pair] = set()
+        self._brought_up: dict[Pair, dict[End, bool]] = {}  # and what was heard of its ends' carrier meanwhile
         self._unsettled: set[Pair] = set()
         self._unreadable: set[Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,9 +86,35 @@ class Follower:
             *self._tasks, *self._carrier_tasks.values(), return_exceptions=True
         )  # logged where they arise
 
-    async def settle(self, pair: Pair) -> None:
+    async def bring_up(self, pair: Pair, call: Awaitable[list[LinkStats]]) -> None:
+        """Let `call` set both ends of a new pair up; return when the picture is right, and so is the carrier.
+
+        call: changes something about each end. It sets the carrier as well when both are to be up, and then returns
+        their counters from right after that; meanwhile the carrier is nobody else's. Raises what it raises, and OSError
+        when the carrier has to be set once more and can't be.
+        """
+        heard = [end.heard for end in pair.ends]
+        carriers: dict[End, bool] = {}
+        self._brought_up[pair] = carriers
+        try:
+            counters = await call
+            pair.carrier = bool(counters)
+            for end, stats in zip(pair.ends, counters, strict=pair.carrier):
+                charge_unread(end, stats.tx_dropped, False, self._counters)
+            if pair.carrier:
+                self._log.info("carrier", **describe(pair), carrier=True)
+            self._readable()  # an event says everything about an end, and each end has had one by now
+        finally:
+            del self._brought_up[pair]
+        for end, before in zip(pair.ends, heard, strict=True):
+            if end.heard == before:
+                await self.refresh(end)
+        if pair.wants_carrier != pair.carrier or not {pair.carrier}.issuperset(carriers.values()):
+            self._set_carrier_again(pair)
+            await self._settle(pair)
+
+    async def _settle(self, pair: Pair) -> None:
         """Return when the carrier of the pair is what it should be. Raises OSError when it can't be set."""
-        self._retry_carrier(pair)
         while (task := self._carrier_tasks.get(pair)) is not None:
             await asyncio.shield(task)
 
@@ -179,7 +206,10 @@ class Follower:
             return
         if nsid is None or kind not in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             return
-        end = self._registry.at(nsid, rtnl.link_index(message))
+        ifindex = rtnl.link_index(message)
+        end = self._registry.at(nsid, ifindex)
+        if end is None and kind == rtnl.RTM_DELLINK and rtnl.parse_link(message).moved_to is None:
+            self._deleter.heard(nsid, ifindex)
         if end is None or not end.pair.is_live():
             return
         info = rtnl.parse_link(message)
@@ -208,7 +238,9 @@ class Follower:
             self._start(self._correct(end, restore_txqlen, TXQUEUELEN_DEFAULT, self._threads.staging))
         if info.qdisc == "noop":  # moved there and back before we looked
             self._start(self._correct(end, restore_qdisc, self._threads.staging))
-        if end.pair.wants_carrier != end.pair.carrier:
+        if end.pair in self._brought_up:
+            self._brought_up[end.pair][end] = info.carrier
+        elif end.pair.wants_carrier != end.pair.carrier:
             self._drive_carrier(end.pair)
         elif info.carrier != end.pair.carrier and end.pair not in self._carrier_tasks:
             self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)

@@ -135,11 +135,11 @@ def _read_kernel_stats(places: list[tuple[int, int, int, str]]) -> dict[int, Lin
     with Rtnl() as rtnl:
         for number, nsid, ifindex, address in places:
             try:
-                address_now, counters = rtnl.get_counters(nsid, ifindex)
+                found = rtnl.get_link(nsid=nsid, index=ifindex)
             except RtnlError as error:
                 if error.errno != errno.ENODEV:
                     raise
             else:
-                if address_now == address:
-                    stats[number] = counters
+                if found.address == address and found.stats is not None:
+                    stats[number] = found.stats
     return stats

@@ -199,7 +199,7 @@ class Workers:
                 "mtu": end.mtu,
                 "address": end.address.replace(":", ""),
                 "netns": end.netns[1],
-                "carrier": pair.carrier,
+                "carrier": pair.wants_carrier,  # it must know before the TAPs do
                 "hdr_len": end.hdr_len,
             }
             for end in pair.ends

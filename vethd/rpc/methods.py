@@ -51,6 +51,8 @@ from vethd.worker.channel import MAX_FDS
 from vethd.worker.counters import Counters
 
 P = TypeVar("P", bound=BaseModel)
+#: The name of a namespace by its identity, None when it has none.
+NameOf = Callable[[tuple[int, int]], str | None]
 
 
 class Call:
@@ -193,8 +195,8 @@ class Methods:
 
     async def link_list(self, params: LinkFilter, call: Call) -> list[PairResult]:
         """All pairs, or those that the filter lets through."""
-        names = netns.names()
-        return [_pair_result(pair, names) for pair in self._filter(params, call)]
+        name_of = netns.names().get
+        return [_pair_result(pair, name_of) for pair in self._filter(params, call)]
 
     async def stats_get(self, params: LinkFilter, call: Call) -> StatsResult:
         """Counters, the kernel's own included."""
@@ -318,24 +320,22 @@ def _end_spec(letter: Letter, params: EndParams, fd: int) -> EndSpec:
     return spec
 
 
-def _pair_result(pair: Pair, names: dict[tuple[int, int], str] | None = None) -> PairResult:
-    if names is None:
-        names = netns.names()
+def _pair_result(pair: Pair, name_of: NameOf = netns.name_of) -> PairResult:
     return {
         "pair": str(pair.uuid),
         "origin": pair.origin,
         "placement": pair.placement,
         "worker": pair.worker,
-        "a": _end_result(pair.a, names),
-        "b": _end_result(pair.b, names),
+        "a": _end_result(pair.a, name_of),
+        "b": _end_result(pair.b, name_of),
     }
 
 
-def _end_result(end: End, names: dict[tuple[int, int], str]) -> EndResult:
+def _end_result(end: End, name_of: NameOf) -> EndResult:
     return {
         "ifname": end.ifname,
         "ifindex": end.ifindex,
-        "netns": names.get(end.netns),
+        "netns": name_of(end.netns),
         "netns_inode": end.netns[1],
         "address": end.address,
         "mtu": end.mtu,

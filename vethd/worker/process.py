@@ -19,13 +19,16 @@ from typing import Any
 
 import uvloop
 
-from vethd.datapath import speed, why
+from vethd.datapath import compiled, speed, why
 from vethd.datapath.softnet import SoftnetData
 from vethd.frameio.base import FrameIO
 from vethd.frameio.choice import WANTED, FrameIOUnavailable, Wanted, choose
 from vethd.worker.channel import LONGEST_TEXT, PROTOCOL_VERSION, Channel, ChannelError, Message
 from vethd.worker.counters import Counters
 from vethd.worker.loop import WorkerLoop
+
+# Raises ImportError when they must be and are not.
+compiled(*(sys.modules[each.__module__] for each in (Counters, WorkerLoop)))
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
