@@ -84,6 +84,8 @@ def added(line: str, request: Request) -> dict[str, Any]:
             {"ifname": "v", "txqueuelen": 7},
             {"ifname": "w", "txqueuelen": 8},
         ),
+        ("v gro on type veth peer w gro off", {"gro": True}, {"gro": False}),
+        ("v type veth peer w mtu 1400 gro on up", {"ifname": "v"}, {"gro": True, "mtu": 1400, "up": True}),
         ("v lladdr 02:00:00:00:00:01 type veth", {"ifname": "v", "address": "02:00:00:00:00:01"}, None),
         ("v type veth mtu 1200 up", {"ifname": "v", "mtu": 1200, "up": True}, None),
         # abbreviations
@@ -146,6 +148,10 @@ def test_the_placement_may_stand_anywhere(request_: Request, line: str) -> None:
         ("veth0 mtu many type veth", 'Error: argument "many" is wrong: Invalid "mtu" value'),
         ("veth0 mtu 1e3 type veth", 'Error: argument "1e3" is wrong: Invalid "mtu" value'),
         ("veth0 qlen 1.5 type veth", 'Error: argument "1.5" is wrong: Invalid "txqueuelen" value'),
+        ("veth0 gro yes type veth", 'Error: argument of "gro" must be one of "on", "off", not "yes"'),
+        ("veth0 gro type veth", 'Error: argument of "gro" must be one of "on", "off", not "type"'),
+        ("veth0 gro", "Command line is not complete."),
+        ("veth0 gro on gro on type veth", 'Error: duplicate "gro".'),
         ("veth0 mtu '' type veth", 'Error: argument "" is wrong: Invalid "mtu" value'),
     ],
 )

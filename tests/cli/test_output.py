@@ -21,6 +21,7 @@ A = {
     "operstate": "UP",
     "offload": ["tx-checksum", "tso4"],
     "offload_why": "",
+    "gro": False,
 }
 B = A | {
     "ifname": "veth1",
@@ -30,6 +31,7 @@ B = A | {
     "address": "02:00:00:00:00:02",
     "offload": [],
     "offload_why": "the kernel refused 16 virtio headers (EINVAL)",
+    "gro": True,
 }
 PAIR: dict[str, Any] = {
     "pair": "11111111-2222-4333-8444-555555555555",
@@ -113,7 +115,7 @@ def test_links_with_everything() -> None:
         == """\
 7: veth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns red
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff peer veth1 netns net:[4026531002]
-    vethd pair 11111111-2222-4333-8444-555555555555 end a worker 0 placement move origin api
+    vethd pair 11111111-2222-4333-8444-555555555555 end a worker 0 placement move origin api gro off
     offload tx-checksum tso4
     RX:      bytes      packets dropped
                340            4       0
@@ -126,7 +128,7 @@ def test_links_with_everything() -> None:
                      3          12
 3: veth1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns net:[4026531002]
     link/ether 02:00:00:00:00:02 brd ff:ff:ff:ff:ff:ff peer veth0 netns red
-    vethd pair 11111111-2222-4333-8444-555555555555 end b worker 0 placement move origin api
+    vethd pair 11111111-2222-4333-8444-555555555555 end b worker 0 placement move origin api gro on
     offload none (the kernel refused 16 virtio headers (EINVAL))
     RX:  bytes packets dropped
              0       0       0
@@ -223,6 +225,7 @@ def test_json_has_ips_names_and_more() -> None:
         "worker": 0,
         "offload": ["tx-checksum", "tso4"],
         "offload_why": "",
+        "gro": False,
         "stats64": {
             "rx": {"bytes": 340, "packets": 4, "dropped": 0},
             "tx": {"bytes": 98765432109876, "packets": 123456789012, "dropped": 15},

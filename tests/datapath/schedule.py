@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+from hashlib import sha256
 from typing import Any
 
-from vethd.datapath import netdev, skb, softnet, speed, veth
+from vethd.datapath import gro, netdev, skb, softnet, speed, veth
 from vethd.datapath.netdev import NetDevice
 from vethd.datapath.skb import Skb
 from vethd.datapath.softnet import SoftnetData
@@ -61,6 +62,25 @@ class Run:
         self._now += 1000
         veth.ingest(dev, batch, self.softnet, self._now)
 
+    def raw(self, end: int, frames: list[str]) -> None:
+        """Read these frames from an end: virtio header of 10 bytes and frame, in hexadecimal digits."""
+        dev = self._device(end)
+        batch: list[Skb] = []
+        for text in frames:
+            whole = bytes.fromhex(text)
+            whole = whole[:10] + bytes(dev.hdr_len - 10) + whole[10:]
+            buffer = self.softnet.pool.alloc()
+            buffer.data[: len(whole)] = whole
+            buffer.len = len(whole) - dev.hdr_len
+            batch.append(buffer)
+        self._now += 1000
+        veth.ingest(dev, batch, self.softnet, self._now)
+
+    def gro(self, end: int, on: bool, uso: bool) -> None:
+        """Say whether frames for an end are merged, and whether UDP is."""
+        dev = self._device(end)
+        dev.gro, dev.uso = on, uso
+
     def poll(self, tick: int) -> None:
         """One net_rx_action; the clock goes on by `tick` microseconds each time it is read."""
 
@@ -110,6 +130,7 @@ class Run:
         }
 
     def _deliver(self, batch: list[Skb]) -> None:
+        batch = gro.napi_gro_receive(batch, self.softnet)
         for frame in batch:
             dev = frame.dev
             assert dev is not None
@@ -118,7 +139,8 @@ class Run:
             self.told.append(
                 [
                     *(dev.number, frame.skb_iif, frame.len, frame.head, frame.pkt_type, frame.protocol),
-                    *(frame.ip_summed, frame.gso_type, frame.tstamp, frame.frame()[:16].hex()),
+                    *(frame.ip_summed, frame.gso_type, frame.gso_segs, frame.tstamp),
+                    *(bytes(frame.data[: frame.head]).hex(), sha256(frame.frame()).hexdigest()),
                 ]
             )
         self.softnet.pool.free_batch(batch)
@@ -137,7 +159,9 @@ def run(pairs: int, operations: list[Operation]) -> dict[str, Any]:
 
 def main() -> None:
     """Say which speed this is, then answer schedules: one JSON text per line in, one out."""
-    print(json.dumps({"speed": speed(), "modules": [m.__file__ for m in (netdev, skb, softnet, veth)]}), flush=True)
+    print(
+        json.dumps({"speed": speed(), "modules": [m.__file__ for m in (gro, netdev, skb, softnet, veth)]}), flush=True
+    )
     for line in sys.stdin:
         print(json.dumps(run(*json.loads(line))), flush=True)
 

@@ -183,6 +183,27 @@ def test_what_was_in_hand_is_lost(counters: Counters) -> None:
     assert (a.tx_dropped, b.tx_dropped) == (0, 0)
 
 
+def test_what_was_merged_and_written_is_not_lost(counters: Counters) -> None:
+    """Published before the write, unlike what was written: of 64 frames as one, and 3 more, only the 3 are lost."""
+    wire = Wire(counters)
+    device = wire.devices["a"]
+    device.read, device.merged = 67, 63
+    counters.publish(device)
+    wire.taps["a"].tx_packets, wire.taps["b"].rx_packets = 67, 1
+    assert wire.die() == 3
+    wire.assert_balanced()
+
+
+def test_what_was_merged_but_not_written_counts_as_the_one_frame_it_is(counters: Counters) -> None:
+    wire = Wire(counters)
+    device = wire.devices["a"]
+    device.read, device.merged = 64, 63
+    counters.publish(device)
+    wire.taps["a"].tx_packets = 64
+    assert wire.die() == 1
+    wire.assert_balanced()
+
+
 def test_a_worker_that_dies_idle_loses_nothing(counters: Counters) -> None:
     wire = Wire(counters)
     wire.frame("a", "delivered")

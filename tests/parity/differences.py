@@ -172,6 +172,7 @@ DIFFERENCES: tuple[Difference, ...] = (
 #: Rows of README's table that a scenario cannot show on both backends, and the tests that pin them.
 PINNED_ELSEWHERE = {
     "who is needed": "tests/parity/test_without_the_daemon.py",
+    "GRO": "tests/pairs/test_gro.py",
     "backlog cap": "tests/datapath/test_softnet.py",
     "backlog belongs to": "tests/datapath/test_simulation.py",
     "polling": "tests/datapath/test_softnet.py",

@@ -85,17 +85,19 @@ class PairUnderTest(ABC):
         same_netns: bool = False,
         ipv6: bool = False,
         inside: bool = False,
+        gro: bool = False,
         a_options: tuple[str, ...] = (),
         b_options: tuple[str, ...] = (),
     ) -> None:
         """Create the pair between fresh namespaces, and with `up` set both ends up and wait for the carrier.
 
-        The options are words for one end, such as ("mtu", "9000"). `inside` asks vethd for the quick placement.
+        The options are words for one end, such as ("mtu", "9000"). `inside` asks vethd for the quick placement, `gro`
+        has both ends merge frames that arrive.
         """
         a_netns = self.netns.make(ipv6=ipv6)
         b_netns = a_netns if same_netns else self.netns.make(ipv6=ipv6)
         self.a, self.b = End(a_netns, fresh_name("a")), End(b_netns, fresh_name("b"))
-        self.add(self.a, self.b, a_options, b_options, inside=inside)
+        self.add(self.a, self.b, a_options, b_options, inside=inside, gro=gro)
         if up:
             self.up()
 
@@ -119,7 +121,14 @@ class PairUnderTest(ABC):
 
     @abstractmethod
     def add(
-        self, a: End, b: End, a_options: tuple[str, ...] = (), b_options: tuple[str, ...] = (), *, inside: bool = False
+        self,
+        a: End,
+        b: End,
+        a_options: tuple[str, ...] = (),
+        b_options: tuple[str, ...] = (),
+        *,
+        inside: bool = False,
+        gro: bool = False,
     ) -> None:
         """Create a pair with these names in these namespaces."""
 
@@ -173,10 +182,19 @@ class KernelVeth(PairUnderTest):
     backend = "veth"
 
     def add(
-        self, a: End, b: End, a_options: tuple[str, ...] = (), b_options: tuple[str, ...] = (), *, inside: bool = False
+        self,
+        a: End,
+        b: End,
+        a_options: tuple[str, ...] = (),
+        b_options: tuple[str, ...] = (),
+        *,
+        inside: bool = False,
+        gro: bool = False,
     ) -> None:
         words = ["link", "add", "name", a.name, *a_options, "type", "veth"]
         ip(a.netns, *words, "peer", "name", b.name, "netns", b.netns, *b_options)
+        for end in (a, b) if gro else ():
+            in_netns(end.netns, "ethtool", "-K", end.name, "gro", "on")
 
     def attempt(self, wish: Wish, a_netns: str, b_netns: str) -> str:
         return ask_kernel(wish, a_netns, b_netns)
@@ -222,9 +240,16 @@ class VethdPair(PairUnderTest):
         self._marker: tuple[End, str] | None = None
 
     def add(
-        self, a: End, b: End, a_options: tuple[str, ...] = (), b_options: tuple[str, ...] = (), *, inside: bool = False
+        self,
+        a: End,
+        b: End,
+        a_options: tuple[str, ...] = (),
+        b_options: tuple[str, ...] = (),
+        *,
+        inside: bool = False,
+        gro: bool = False,
     ) -> None:
-        ends = {"a": _params(a, a_options), "b": _params(b, b_options)}
+        ends = {"a": _params(a, a_options) | {"gro": gro}, "b": _params(b, b_options) | {"gro": gro}}
         made = self.daemon.call("link.add", {**ends, "placement": "inside" if inside else "move"})
         self.uuid = made["pair"]
 

@@ -19,7 +19,7 @@ from vethd.rpc import schema
 
 END = {
     *("ifname", "ifindex", "netns", "netns_inode", "address", "mtu", "txqueuelen"),
-    *("up", "carrier", "operstate", "offload", "offload_why"),
+    *("up", "carrier", "operstate", "offload", "offload_why", "gro"),
 }
 
 

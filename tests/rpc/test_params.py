@@ -8,7 +8,7 @@ from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.rpc.talk import Talk, refused, request, result
 
-END_FIELDS = "ifname, netns, address, mtu, txqueuelen, up"
+END_FIELDS = "ifname, netns, address, mtu, txqueuelen, gro, up"
 UUID = "00000000-0000-4000-8000-000000000000"
 
 
@@ -49,6 +49,7 @@ def test_an_unknown_field_is_refused_by_its_name(
         ({"a": {"mtu": 1500.0}}, "a.mtu: must be a valid integer, not 1500.0"),
         ({"a": {"mtu": True}}, "a.mtu: must be a valid integer, not true"),
         ({"a": {"txqueuelen": []}}, "a.txqueuelen: must be a valid integer"),
+        ({"b": {"gro": "on"}}, 'b.gro: must be a valid boolean, not "on"'),
         ({"a": {"up": 1}}, "a.up: must be a valid boolean, not 1"),
         ({"a": {"up": "yes"}}, 'a.up: must be a valid boolean, not "yes"'),
         ({"a": []}, "a: must hold named fields"),

@@ -37,6 +37,7 @@ class Watched:
         self._frameio = frameio
         self.received: list[int] = []
         self.delivered: list[int] = []
+        self.before_delivery: Callable[[list[Skb]], None] = lambda _batch: None
 
     def receive(self, dev: NetDevice, quota: int) -> list[Skb]:
         batch = self._frameio.receive(dev, quota)
@@ -45,6 +46,7 @@ class Watched:
 
     def deliver(self, batch: list[Skb]) -> None:
         self.delivered.append(len(batch))
+        self.before_delivery(batch)
         self._frameio.deliver(batch)
 
     def __getattr__(self, name: str) -> Any:
@@ -73,7 +75,7 @@ class Bench:
             first = len(self.added)
             described = [
                 {"number": number, "mtu": 1500, "address": "02767400000" + str(which), "netns": which}
-                | {"carrier": True, "hdr_len": pair[which].hdr_len}
+                | {"carrier": True, "hdr_len": pair[which].hdr_len, "gro": False, "uso": True}
                 for which, number in enumerate((first, first + 1))
             ]
             self.handle("add", [os.dup(fd) for fd in ends_of(*pair)], ends=described)

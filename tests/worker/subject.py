@@ -137,15 +137,25 @@ class Worker:
         fds = [self.counters.fd]
         self.talk.ask("hello", fds, version=PROTOCOL_VERSION, ends=self.counters.ends, slot=self.slot)
 
-    def add(self, a: End, b: End, *, mtu: tuple[int, int] = (1500, 1500), carrier: bool = True) -> WirePair:
+    def add(
+        self,
+        a: End,
+        b: End,
+        *,
+        mtu: tuple[int, int] = (1500, 1500),
+        carrier: bool = True,
+        gro: tuple[bool, bool] = (False, False),
+    ) -> WirePair:
         """Hand a pair over; its numbers are the next two that no pair of this worker had."""
         first = 2 * len(self.pairs)
         pair = WirePair(self, (a, b), (first, first + 1))
         self.pairs.append(pair)
-        self.talk.ask("add", ends_of(a, b), ends=self.describe(pair, mtu, carrier))
+        self.talk.ask("add", ends_of(a, b), ends=self.describe(pair, mtu, carrier, gro))
         return pair
 
-    def describe(self, pair: WirePair, mtu: tuple[int, int], carrier: bool) -> list[dict[str, Any]]:
+    def describe(
+        self, pair: WirePair, mtu: tuple[int, int], carrier: bool, gro: tuple[bool, bool] = (False, False)
+    ) -> list[dict[str, Any]]:
         """The `ends` of an `add`."""
         return [
             {
@@ -155,6 +165,8 @@ class Worker:
                 "netns": which + 1,
                 "carrier": carrier,
                 "hdr_len": pair.ends[which].hdr_len,
+                "gro": gro[which],
+                "uso": True,
             }
             for which in (0, 1)
         ]
@@ -187,7 +199,7 @@ class Worker:
     def imbalance(self) -> list[str]:
         """One sentence per sum over all its pairs that the softnet row does not show; nothing may be queued."""
         rows = [row for pair in self.pairs for row in (pair.a, pair.b)]
-        processed = sum(row.rx_packets + sum(row.drops[point] for point in WRITE_DROPS) for row in rows)
+        processed = sum(row.rx_packets + row.merged + sum(row.drops[point] for point in WRITE_DROPS) for row in rows)
         dropped = sum(row.drops[DropPoint.CPU_BACKLOG] for row in rows)
         softnet = self.softnet
         found = (softnet.processed, softnet.dropped, softnet.input_queue_len, softnet.process_queue_len)

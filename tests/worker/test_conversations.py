@@ -14,6 +14,7 @@ from tests.worker.conversation import at_least
 from tests.worker.ends import PLAIN_HEADER, StandIn, ends_of, unread
 from tests.worker.subject import Worker
 from vethd.drops import DropPoint
+from vethd.worker.channel import PROTOCOL_VERSION
 
 MakeStandIn = Callable[..., StandIn]
 
@@ -21,7 +22,7 @@ MakeStandIn = Callable[..., StandIn]
 def test_a_worker_says_ready_first_and_acknowledges_the_hello(start_worker: StartWorker) -> None:
     worker = start_worker()
     worker.hear_ready()
-    seq = worker.talk.say("hello", [worker.counters.fd], version=1, ends=worker.counters.ends, slot=3)
+    seq = worker.talk.say("hello", [worker.counters.fd], version=PROTOCOL_VERSION, ends=worker.counters.ends, slot=3)
     worker.talk.hear("ack", seq=seq)
 
 

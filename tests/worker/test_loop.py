@@ -5,14 +5,17 @@ Everything that does not depend on the turn is tested on a real worker process, 
 
 from collections.abc import Callable
 from contextlib import closing
+from itertools import accumulate
 
 import pytest
 
+from tests.datapath.flows import Packet
 from tests.frameio.taps import Taps
 from tests.kit.frames import numbered
 from tests.kit.packets import PacketSocket
 from tests.worker.bench import Bench
 from tests.worker.ends import PLAIN_HEADER, StandIn
+from vethd.datapath.skb import Skb
 from vethd.drops import DropPoint
 from vethd.worker.loop import HDR_INVALID_REPORT
 
@@ -221,3 +224,27 @@ async def test_refused_headers_are_reported_at_16_and_at_each_doubling(
     reports = [{"op": "hdr_invalid", "end": 0, "frames": frames} for frames in (16, 32, 64)]
     assert bench.recorder.all("hdr_invalid") == reports
     assert HDR_INVALID_REPORT == 16
+
+
+# -- merging ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_merged_is_published_before_it_is_written(bench: Bench, stand_in: MakeStandIn) -> None:
+    """A worker that dies from there on leaves the kernel's count of written frames, and this."""
+    a, b = stand_in(), stand_in()
+    merged: list[int] = []
+    published: list[int] = []
+
+    def look(batch: list[Skb]) -> None:
+        merged.append(sum(skb.gso_segs - 1 for skb in batch))
+        published.append(bench.end(0).merged)
+
+    bench.frameio.before_delivery = look
+    for number in range(20):
+        packet = Packet(bytes(100), seq=1 + 100 * number, ident=number)
+        a.send(packet.frame(), packet.header().pack())
+    bench.add(a, b)
+    bench.handle("set", end=1, gro=True)
+    await bench.turn_until(lambda: bench.end(0).read == 20)
+    assert published == list(accumulate(merged))
+    assert bench.end(0).merged == sum(merged) > 0

@@ -63,6 +63,13 @@ class Words:
         except ValueError:
             raise UsageError(f'Error: argument "{word}" is wrong: Invalid "{name}" value') from None
 
+    def on_or_off(self, name: str) -> bool:
+        """The next word, `on` or `off`, as true or false. Raises UsageError naming the argument, as `ip` does."""
+        word = self.take()
+        if word not in ("on", "off"):
+            raise UsageError(f'Error: argument of "{name}" must be one of "on", "off", not "{word}"')
+        return word == "on"
+
 
 @dataclass
 class Request:
@@ -99,11 +106,11 @@ class Request:
         self.fds.clear()
 
 
-_END_WORDS = ("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "up", "down")
+_END_WORDS = ("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "gro", "up", "down")
 
 
 def link_add(words: Words, request: Request) -> None:
-    """`[dev] NAME [netns N] [address MAC] [mtu N] [txqueuelen N] [up] type veth [peer ...] [placement P]`."""
+    """`[dev] NAME [netns N] [address MAC] [mtu N] [txqueuelen N] [gro G] [up] type veth [peer ...] [placement P]`."""
     a: dict[str, Any] = {}
     kind = None
     _end(words, request, a, ("type", "placement"))
@@ -154,6 +161,8 @@ def _attribute(word: str, words: Words, request: Request, end: dict[str, Any]) -
         _once(end, "mtu", words.number("mtu"))
     elif word in ("txqueuelen", "txqlen", "qlen"):
         _once(end, "txqueuelen", words.number("txqueuelen"))
+    elif word == "gro":
+        _once(end, "gro", words.on_or_off("gro"))
     else:
         _once(end, "up", word == "up")
 

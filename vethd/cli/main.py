@@ -24,15 +24,15 @@ Usage: vethctl [ OPTIONS ] OBJECT COMMAND
        vethctl softnet [ show ]
        vethctl daemon [ info ]
 where  END := [ netns NETNS ] [ address MAC ] [ mtu BYTES ]
-              [ txqueuelen FRAMES ] [ up | down ]
+              [ txqueuelen FRAMES ] [ gro { on | off } ] [ up | down ]
        NETNS := { NAME | PID | PATH }
        OPTIONS := { -S SOCKET | -n[etns] NETNS | -j[son] | -p[retty] |
                     -s[tatistics] | -d[etails] | -V[ersion] | -h[elp] }
 Words may be abbreviated. Without -S the socket is $VETHD_SOCKET or
 /run/vethd/control.sock. -s shows counters, -s -s the drop points too, -d pair,
-worker and offloads. `%d` in a NAME asks for a free number. With -n, your own
-namespace is NETNS: ends without a netns are made there, and show lists only the
-links there.
+worker, gro and offloads. `%d` in a NAME asks for a free number. With -n, your
+own namespace is NETNS: ends without a netns are made there, and show lists only
+the links there.
 """
 _CLONE_NEWNET = 0x40000000
 

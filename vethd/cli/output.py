@@ -66,6 +66,7 @@ def link_rows(pairs: list[Row], stats: dict[str, Row], detail: int) -> Iterator[
                 "worker": pair["worker"],
                 "offload": end["offload"],
                 "offload_why": end["offload_why"],
+                "gro": end["gro"],
             }
             counters = stats.get(pair["pair"])
             if counters is not None and detail:
@@ -94,7 +95,7 @@ def print_links(rows: Iterator[Row], output: Output, details: bool) -> None:
         if details:
             output.line(
                 f"    vethd pair {row['pair']} end {row['end']} worker {row['worker']} placement {row['placement']}"
-                f" origin {row['origin']}"
+                f" origin {row['origin']} gro {'on' if row['gro'] else 'off'}"
             )
             why = f" ({row['offload_why']})" if row["offload_why"] else ""
             output.line(f"    offload {' '.join(row['offload']) or 'none'}{why}")

@@ -1,4 +1,4 @@
-"""The journey of a frame, sans I/O: no socket, no loop, no clock. Read skb, netdev, veth, softnet in this order.
+"""The journey of a frame, sans I/O: no socket, no loop, no clock. Read skb, netdev, veth, softnet, gro in this order.
 
 One source, two speeds: each module is plain Python and is also compiled with Cython, through the .pxd beside it that
 gives it C types. The compiled one runs where it was built; `VETHD_NO_EXTENSIONS=1` runs the source all the same, and
@@ -27,9 +27,9 @@ if os.environ.get("VETHD_NO_EXTENSIONS") == "1":
 
 def speed() -> Literal["compiled", "interpreted"]:
     """Which of the two runs in this process. Raises ImportError when it is not the one that was asked for."""
-    from vethd.datapath import netdev, skb, softnet, veth
+    from vethd.datapath import gro, netdev, skb, softnet, veth
 
-    return "compiled" if compiled(netdev, skb, softnet, veth) else "interpreted"
+    return "compiled" if compiled(gro, netdev, skb, softnet, veth) else "interpreted"
 
 
 def compiled(*modules: ModuleType) -> bool:

@@ -8,7 +8,12 @@ starts at this end is counted at this end: `read`, `merged` and `drops` belong t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vethd.drops import N_POINTS
+
+if TYPE_CHECKING:
+    from vethd.datapath.skb import Skb
 
 
 class NetDevice:
@@ -22,6 +27,9 @@ class NetDevice:
     netns: the number of the namespace the end is in; only equality means something.
     carrier: both ends are up.
     hdr_len: bytes of virtio header in front of each frame, the same at both ends.
+    gro: frames that wait for this end are merged (kernel: NETIF_F_GRO); see gro.py.
+    uso: its kernel takes UDP GSO frames, so that UDP may be merged, too.
+    gro_held: while a batch is merged, the frame for this end that the next one may be appended to.
     read: frames read from this end.
     merged: of those, frames that went into a larger one before delivery.
     drops: of those, frames dropped, by DropPoint.
@@ -35,6 +43,8 @@ class NetDevice:
         "carrier",
         "drops",
         "fd",
+        "gro",
+        "gro_held",
         "hdr_len",
         "merged",
         "mtu",
@@ -47,6 +57,7 @@ class NetDevice:
         "touched",
         "tx_bytes",
         "tx_packets",
+        "uso",
     )
 
     def __init__(
@@ -59,6 +70,8 @@ class NetDevice:
         netns: int = 0,
         carrier: bool = False,
         hdr_len: int = 10,
+        gro: bool = False,
+        uso: bool = True,
     ) -> None:
         self.number = number
         self.fd = fd
@@ -68,6 +81,9 @@ class NetDevice:
         self.netns = netns
         self.carrier = carrier
         self.hdr_len = hdr_len
+        self.gro = gro
+        self.uso = uso
+        self.gro_held: Skb | None = None
         self.read = 0
         self.merged = 0
         self.drops = [0] * N_POINTS

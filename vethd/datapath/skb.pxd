@@ -3,9 +3,9 @@ from vethd.datapath.netdev cimport NetDevice
 
 cdef class Skb:
     cdef public object data
-    cdef unsigned char[::1] octets
     cdef public tuple iov
     cdef public size_t pointer
+    cdef unsigned char[::1] octets
     cdef public Py_ssize_t head
     cdef public Py_ssize_t len
     cdef public NetDevice dev
@@ -14,6 +14,10 @@ cdef class Skb:
     cdef public int protocol
     cdef public int ip_summed
     cdef public int gso_type
+    cdef public int gso_segs
+    cdef public Py_ssize_t gso_size
+    cdef public Py_ssize_t network_header, transport_header, payload_header
+    cdef public bint ip_fixedid
     cdef public long long tstamp
 
 cdef class SkbPool:

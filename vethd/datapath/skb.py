@@ -48,8 +48,8 @@ class Skb:
     """One frame and its state.
 
     data: the buffer, virtio header first.
-    octets: the same buffer, for single bytes: compiled, that is a look into memory.
     iov: the buffer as the one-element vector that readv takes.
+    octets: the buffer for code that works byte by byte; compiled, its elements are C's.
     pointer: the buffer's address in memory, for frame I/O in C; `data` keeps the memory alive.
     head: bytes of virtio header in front of the frame.
     len: bytes of the frame, Ethernet header included, virtio header not.
@@ -59,22 +59,31 @@ class Skb:
     protocol: ethertype, host byte order.
     ip_summed: CHECKSUM_PARTIAL when the checksum is still to be computed, else CHECKSUM_NONE.
     gso_type: virtio gso_type without the ECN bit; 0 for an ordinary frame.
+    gso_segs: frames that GRO made this one of; 1 for any that was read so (kernel: NAPI_GRO_CB count).
+    gso_size, network_header, transport_header, payload_header, ip_fixedid: GRO's notes, see gro.py; the bytes of
+    payload in each segment, where the headers and the payload begin in `data`, and whether the IP ID stays the same.
     tstamp: arrival time, nanoseconds of the worker's monotonic clock; 0 when scrubbed.
     """
 
     __slots__ = (
         "data",
         "dev",
+        "gso_segs",
+        "gso_size",
         "gso_type",
         "head",
         "iov",
+        "ip_fixedid",
         "ip_summed",
         "len",
+        "network_header",
         "octets",
+        "payload_header",
         "pkt_type",
         "pointer",
         "protocol",
         "skb_iif",
+        "transport_header",
         "tstamp",
     )
 
@@ -90,6 +99,12 @@ class Skb:
     protocol: int
     ip_summed: int
     gso_type: int
+    gso_segs: int
+    gso_size: int
+    network_header: int
+    transport_header: int
+    payload_header: int
+    ip_fixedid: bool
     tstamp: int
 
     def __init__(self, data: memoryview) -> None:
@@ -105,6 +120,12 @@ class Skb:
         self.protocol = 0
         self.ip_summed = CHECKSUM_NONE
         self.gso_type = VIRTIO_NET_HDR_GSO_NONE
+        self.gso_segs = 1
+        self.gso_size = 0
+        self.network_header = 0
+        self.transport_header = 0
+        self.payload_header = 0
+        self.ip_fixedid = False
         self.tstamp = 0
 
     def frame(self) -> bytes:

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False
 """From the sending end to the receiver's backlog: veth_xmit and what it calls, in the kernel's words.
 
 ::
@@ -42,11 +42,11 @@ PKT_TOO_SMALL: Final = int(DropPoint.PKT_TOO_SMALL)
 PKT_TOO_BIG: Final = int(DropPoint.PKT_TOO_BIG)
 CPU_BACKLOG: Final = int(DropPoint.CPU_BACKLOG)
 
-ETH_BROADCAST: Final = memoryview(b"\xff\xff\xff\xff\xff\xff")
+ETH_BROADCAST: Final = b"\xff\xff\xff\xff\xff\xff"
 ETH_P_802_3_MIN: Final = 0x0600
 ETH_P_802_3: Final = 0x0001
 ETH_P_802_2: Final = 0x0004
-_GSO_TYPE_MASK: Final = 0xFF & ~VIRTIO_NET_HDR_GSO_ECN
+GSO_TYPE_MASK: Final = 0xFF & ~VIRTIO_NET_HDR_GSO_ECN
 
 
 def veth_xmit(dev: NetDevice, skb: Skb, softnet: SoftnetData, now: int) -> bool:
@@ -69,7 +69,8 @@ def veth_xmit(dev: NetDevice, skb: Skb, softnet: SoftnetData, now: int) -> bool:
         skb.dev = dev
         skb.head = dev.hdr_len
         skb.ip_summed = CHECKSUM_PARTIAL if skb.octets[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM else CHECKSUM_NONE
-        skb.gso_type = skb.octets[1] & _GSO_TYPE_MASK
+        skb.gso_type = skb.octets[1] & GSO_TYPE_MASK
+        skb.gso_segs = 1
         skb.tstamp = now
         point = dev_forward_skb(peer, skb, softnet)
         if not point:
@@ -118,28 +119,33 @@ def eth_type_trans(skb: Skb, dev: NetDevice) -> None:
 
     Source: eth_type_trans in net/ethernet/eth.c.
     """
-    octets = skb.octets
     at = skb.head
-    address = dev.address
     skb.dev = dev
     skb.skb_iif = dev.number
-    if octets[at] & 1:
-        skb.pkt_type = PACKET_BROADCAST if skb.data[at : at + 6] == ETH_BROADCAST else PACKET_MULTICAST
-    elif (  # byte by byte, the one that differs most often first: compiled, a slice would cost more than all the rest
-        octets[at + 5] != address[5]
-        or octets[at + 4] != address[4]
-        or octets[at + 3] != address[3]
-        or octets[at + 2] != address[2]
-        or octets[at + 1] != address[1]
-        or octets[at] != address[0]
-    ):
+    if skb.octets[at] & 1:
+        skb.pkt_type = PACKET_BROADCAST if ether_addr_equal(skb, ETH_BROADCAST) else PACKET_MULTICAST
+    elif not ether_addr_equal(skb, dev.address):
         skb.pkt_type = PACKET_OTHERHOST
-    protocol = octets[at + 12] << 8 | octets[at + 13]
+    protocol = skb.octets[at + 12] << 8 | skb.octets[at + 13]
     if protocol < ETH_P_802_3_MIN:
         # A length, not a type. 0xFFFF after it is Novell's raw 802.3, anything else 802.2 LLC.
-        raw = skb.len >= ETH_HLEN + 2 and octets[at + 14] == 0xFF and octets[at + 15] == 0xFF
+        raw = skb.len >= ETH_HLEN + 2 and skb.octets[at + 14] == 0xFF and skb.octets[at + 15] == 0xFF
         protocol = ETH_P_802_3 if raw else ETH_P_802_2
     skb.protocol = protocol
+
+
+def ether_addr_equal(skb: Skb, address: bytes) -> bool:
+    """True when the frame's destination is this address. Source: ether_addr_equal in include/linux/etherdevice.h."""
+    octets = skb.octets
+    at = skb.head
+    return (  # a slice costs more when compiled, a loop when interpreted; the last byte differs most often
+        octets[at + 5] == address[5]
+        and octets[at + 4] == address[4]
+        and octets[at + 3] == address[3]
+        and octets[at + 2] == address[2]
+        and octets[at + 1] == address[1]
+        and octets[at] == address[0]
+    )
 
 
 def ingest(dev: NetDevice, batch: list[Skb], softnet: SoftnetData, now: int) -> None:

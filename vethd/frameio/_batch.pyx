@@ -95,7 +95,7 @@ def write_batch(list batch not None, SoftnetData softnet not None):
             skb = batch[at + i]
             dev = skb.dev
             if errors[i]:
-                failed.append((dev, errors[i]))
+                failed.append((skb, errors[i]))
                 continue
             dev.rx_packets += 1
             dev.rx_bytes += skb.len

@@ -88,12 +88,17 @@ def drop_point(error: int) -> int:
     return WRITE_FAILED
 
 
-def undelivered(dev: NetDevice, error: int, softnet: SoftnetData, gone: list[NetDevice]) -> None:
-    """Count a write to `dev` that failed with this errno, at the end where the frame came from."""
-    sender = dev.peer
-    if sender is None:
+def undelivered(skb: Skb, error: int, softnet: SoftnetData, gone: list[NetDevice]) -> None:
+    """Count a write to `skb.dev` that failed with this errno, at the end where the frame came from.
+
+    Of a frame that others were merged into each of them is dropped, and none of them counts as merged any more.
+    """
+    dev = skb.dev
+    sender = None if dev is None else dev.peer
+    if dev is None or sender is None:
         raise AssertionError("a frame in the backlog has no sender")
-    sender.drops[drop_point(error)] += 1
+    sender.drops[drop_point(error)] += skb.gso_segs
+    sender.merged -= skb.gso_segs - 1
     softnet.touch(sender)
     if error == errno.EBADFD and dev not in gone:
         gone.append(dev)

@@ -39,14 +39,14 @@ def read_batch(dev: NetDevice, quota: int, pool: SkbPool) -> list[Skb]:
     return batch
 
 
-def write_batch(batch: list[Skb], softnet: SoftnetData) -> list[tuple[NetDevice, int]]:
+def write_batch(batch: list[Skb], softnet: SoftnetData) -> list[tuple[Skb, int]]:
     """Write each frame to its `skb.dev`, in order, and count those delivered.
 
-    Returns the receiver and the errno of each write that failed.
+    Returns the frame and the errno of each write that failed.
     """
     write = os.write
     touch = softnet.touch
-    failed: list[tuple[NetDevice, int]] = []
+    failed: list[tuple[Skb, int]] = []
     for skb in batch:
         dev = skb.dev
         if dev is None:
@@ -55,7 +55,7 @@ def write_batch(batch: list[Skb], softnet: SoftnetData) -> list[tuple[NetDevice,
         try:
             write(dev.fd, skb.data[: skb.head + length])
         except OSError as error:
-            failed.append((dev, error.errno or errno.EIO))
+            failed.append((skb, error.errno or errno.EIO))
         else:
             dev.rx_packets += 1
             dev.rx_bytes += length

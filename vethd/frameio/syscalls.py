@@ -24,7 +24,7 @@ class Batches(NamedTuple):
     """How a batch is read and written; see batch.py."""
 
     read: Callable[[NetDevice, int, SkbPool], list[Skb]]
-    write: Callable[[list[Skb], SoftnetData], list[tuple[NetDevice, int]]]
+    write: Callable[[list[Skb], SoftnetData], list[tuple[Skb, int]]]
 
 
 INTERPRETED: Final = Batches(batch.read_batch, batch.write_batch)
@@ -113,8 +113,8 @@ class Syscalls:
 
     def deliver(self, batch: list[Skb]) -> None:
         """See FrameIO.deliver. The receiving stack of the kernel runs inside each write."""
-        for dev, error in self._write(batch, self._softnet):
-            undelivered(dev, error, self._softnet, self.gone)
+        for skb, error in self._write(batch, self._softnet):
+            undelivered(skb, error, self._softnet, self.gone)
         self._pool.free_batch(batch)
 
     def _note(self, dev: NetDevice) -> None:

@@ -183,7 +183,7 @@ cdef class Uring(Ring):
                 skb = batch[at + i]
                 dev = skb.dev
                 if self._results[i] < 0:
-                    undelivered(dev, -self._results[i], self.softnet, self.gone)
+                    undelivered(skb, -self._results[i], self.softnet, self.gone)
                     continue
                 dev.rx_packets += 1
                 dev.rx_bytes += skb.len

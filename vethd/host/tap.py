@@ -35,12 +35,13 @@ MTU_MAX: Final = 65521
 #: TUNSETOFFLOAD value and the virtio header size it needs, from most to least. 0x1ef: checksum, TSO 4 and 6, ECN, USO,
 #: UDP tunnels (6.17 and later); 0x6f: without tunnels; 0x0f: without USO; 0: none.
 OFFLOADS: Final[tuple[tuple[int, int], ...]] = ((0x1EF, 24), (0x6F, 10), (0x0F, 10), (0, 10))
+_TUN_F_USO4: Final = 0x20
 _OFFLOAD_NAMES: Final = (
     (0x01, "tx-checksum"),
     (0x02, "tso4"),
     (0x04, "tso6"),
     (0x08, "tso-ecn"),
-    (0x20, "uso4"),
+    (_TUN_F_USO4, "uso4"),
     (0x40, "uso6"),
     (0x80, "udp-tunnel"),
     (0x100, "udp-tunnel-csum"),
@@ -101,6 +102,11 @@ def probe_offload(fd: int) -> tuple[int, int]:
 def offload_names(offload: int) -> list[str]:
     """What a TUNSETOFFLOAD value turns on, in words."""
     return [name for bit, name in _OFFLOAD_NAMES if offload & bit]
+
+
+def takes_uso(offload: int) -> bool:
+    """True when a kernel that took this TUNSETOFFLOAD value takes UDP GSO frames written to a TAP (6.2 and later)."""
+    return bool(offload & _TUN_F_USO4)
 
 
 def lower_offload(offload: int) -> int:

@@ -176,6 +176,7 @@ def _end(spec: EndSpec, made: Made, pair: Pair, number: int) -> End:
         nsid=made.nsid,
         offload=made.offload,
         hdr_len=made.hdr_len,
+        gro=spec.gro,
         up=spec.up,  # what it is going to be, before anybody hears of it
     )
 

@@ -48,6 +48,7 @@ class End:
     namespace.
     offload: TUNSETOFFLOAD value in force. offload_why: why it is less than the kernel offers, or "".
     hdr_len: bytes of virtio header.
+    gro: frames that wait for it are merged.
     heard: events of the end so far; an answer of the kernel is stale when this grew since it was asked.
     tx_dropped_seen: the kernel's tx_dropped when it was last charged to a drop point.
     """
@@ -65,6 +66,7 @@ class End:
     nsid: int
     offload: int
     hdr_len: int
+    gro: bool = False
     up: bool = False
     operstate: str = "DOWN"
     offload_why: str = ""

@@ -25,7 +25,8 @@ class EndSpec:
     """One end of a pair to be made.
 
     letter: `a` or `b`. ifname: a name, or a pattern with one `%d`. netns: an open fd; the caller closes it.
-    address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. up: set IFF_UP at the end.
+    address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. gro: merge what waits for it.
+    up: set IFF_UP at the end.
     """
 
     letter: Letter
@@ -34,6 +35,7 @@ class EndSpec:
     address: str | None = None
     mtu: int = 1500
     txqueuelen: int = TXQUEUELEN_DEFAULT
+    gro: bool = False
     up: bool = False
 
     def validate(self) -> None:

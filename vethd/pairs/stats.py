@@ -93,7 +93,10 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
 
     kernel: the TAPs' own counters by end number, read after the worker's death and before its successor starts. The
     rows may lag behind the kernel by what the worker had not published; they are brought up to date first. Bytes of
-    lost frames are not known and not counted.
+    lost frames are not known and not counted, nor are the headers that GRO took off unpublished ones.
+
+    `merged` is published before the write. If the worker dies between the two, the frames of a large one that was not
+    written stay merged, and that one alone is lost.
     """
     lost_in_all = 0
     for end in pair.ends:

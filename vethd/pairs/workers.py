@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import WorkerFailed
 from vethd.frameio.choice import Wanted
+from vethd.host.tap import takes_uso
 from vethd.host.threads import HostThreads
 from vethd.pairs.pair import End, Pair, PairState
 from vethd.pairs.registry import Registry
@@ -144,7 +145,7 @@ class Workers:
             return  # its fds died with it, and the successor does not get this pair
 
     async def set(self, end: End, **values: Any) -> None:
-        """Tell the worker what changed about an end: mtu, address (hex), netns, carrier; returns when it knows."""
+        """Tell the worker what changed about an end: mtu, address (hex), netns, carrier, gro; returns when it knows."""
         slot = self._slots[end.pair.worker]
         await self._until_serving(slot)
         try:
@@ -201,6 +202,8 @@ class Workers:
                 "netns": end.netns[1],
                 "carrier": pair.wants_carrier,  # it must know before the TAPs do
                 "hdr_len": end.hdr_len,
+                "gro": end.gro,
+                "uso": takes_uso(end.offload),
             }
             for end in pair.ends
         ]

@@ -313,7 +313,7 @@ def _validate(model: type[P], params: dict[str, Any]) -> P:
 
 
 def _end_spec(letter: Letter, params: EndParams, fd: int) -> EndSpec:
-    spec = EndSpec(letter, params.ifname, fd, params.address, up=params.up)
+    spec = EndSpec(letter, params.ifname, fd, params.address, gro=params.gro, up=params.up)
     if params.mtu is not None:
         spec.mtu = params.mtu
     spec.txqueuelen = TXQUEUELEN_DEFAULT if params.txqueuelen is None else params.txqueuelen
@@ -345,6 +345,7 @@ def _end_result(end: End, name_of: NameOf) -> EndResult:
         "operstate": end.operstate,
         "offload": tap.offload_names(end.offload),
         "offload_why": end.offload_why,
+        "gro": end.gro,
     }
 
 

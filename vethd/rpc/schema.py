@@ -52,7 +52,8 @@ class EndParams(_Params):
     """One end to be made.
 
     ifname: at most 15 bytes; `%d` in it asks for a free number. netns: omitted, the caller's own. address: unicast MAC;
-    omitted, a random one. mtu: bytes, 68 to 65521. txqueuelen: frames; 0 means the default. up: set it up.
+    omitted, a random one. mtu: bytes, 68 to 65521. txqueuelen: frames; 0 means the default. gro: merge frames that
+    wait for this end, as `ethtool -K DEV gro on` would. up: set it up.
     """
 
     ifname: str = "veth%d"
@@ -60,6 +61,7 @@ class EndParams(_Params):
     address: str | None = None
     mtu: int | None = None
     txqueuelen: int | None = None
+    gro: bool = False
     up: bool = False
 
 
@@ -107,7 +109,8 @@ class NoParams(_Params):
 class EndResult(TypedDict):
     """An end as it is now. netns: its `ip netns` name, or None; netns_inode tells unnamed ones apart.
 
-    operstate: RFC 2863, as the kernel says. offload: what crosses the wire undone, and why not more.
+    operstate: RFC 2863, as the kernel says. offload: what crosses the wire undone, and why not more. gro: frames that
+    wait for it are merged.
     """
 
     ifname: str
@@ -122,6 +125,7 @@ class EndResult(TypedDict):
     operstate: str
     offload: list[str]
     offload_why: str
+    gro: bool
 
 
 class PairResult(TypedDict):

@@ -6,7 +6,7 @@ from vethd.worker.counters cimport Counters
 cdef int HDR_INVALID
 
 cdef class WorkerLoop:
-    cdef object _loop, _frameio, _channel
+    cdef object _loop, _frameio, _deliver, _channel
     cdef SoftnetData _softnet
     cdef Counters _counters
     cdef Py_ssize_t _slot, _batches

@@ -6,7 +6,7 @@ One turn of the loop does, in this order::
     timers, control messages
     the frame I/O names all ends that have something   (_readable)
         each of them: receive <= dev_weight frames, veth_xmit each   (_receive)
-        net_rx_action, <= netdev_budget frames   (_net_rx_action)
+        net_rx_action, <= netdev_budget frames; merged first where an end has gro on   (_deliver)
     work left?  once more in the next turn   (_squeezed)
 
 So a flood on one end gets 64 frames in, then everybody else has a turn; and the backlog gets 300 frames out, then the
@@ -34,7 +34,9 @@ import os
 import time
 from typing import Any
 
+from vethd.datapath.gro import napi_gro_receive
 from vethd.datapath.netdev import NetDevice, join, part
+from vethd.datapath.skb import Skb
 from vethd.datapath.softnet import SoftnetData
 from vethd.datapath.veth import ingest
 from vethd.frameio.base import HDR_INVALID, DeviceGone, FrameIO
@@ -77,6 +79,7 @@ class WorkerLoop:
         self._gone_ends: set[int] = set()
         self._scheduled = False
         self._hdr_invalid_reported: dict[int, int] = {}
+        self._deliver = frameio.deliver
         counters.restore_softnet(slot, softnet)
         frameio.start(loop, self._readable)
 
@@ -109,6 +112,7 @@ class WorkerLoop:
             self._devices[dev.number] = dev
             os.set_blocking(dev.fd, False)
             self._frameio.attach(dev)
+        self._choose_delivery()
 
     def _set(self, message: Message, _fds: list[int]) -> None:
         dev = self._devices.get(message["end"])
@@ -122,6 +126,9 @@ class WorkerLoop:
             dev.netns = message["netns"]
         if "carrier" in message:
             dev.carrier = message["carrier"]
+        if "gro" in message:
+            dev.gro = message["gro"]
+            self._choose_delivery()
 
     def _sysctl(self, message: Message, _fds: list[int]) -> None:
         for name, value in message["values"].items():
@@ -144,6 +151,7 @@ class WorkerLoop:
         for dev in devices:
             os.close(dev.fd)
             dev.fd = -1
+        self._choose_delivery()
 
     def _drain(self) -> None:
         for dev in self._devices.values():
@@ -151,7 +159,7 @@ class WorkerLoop:
         self._empty_backlog()
 
     def _empty_backlog(self) -> None:
-        while self._softnet.net_rx_action(self._frameio.deliver, time.monotonic_ns):
+        while self._softnet.net_rx_action(self._deliver, time.monotonic_ns):
             pass
         self._publish()
 
@@ -175,7 +183,7 @@ class WorkerLoop:
             self._loop.call_soon(self._squeezed)
 
     def _net_rx_action(self) -> None:
-        if self._softnet.net_rx_action(self._frameio.deliver, time.monotonic_ns):
+        if self._softnet.net_rx_action(self._deliver, time.monotonic_ns):
             self._schedule()
         self._publish()
         if self._paused:
@@ -208,6 +216,24 @@ class WorkerLoop:
             if dev.tx_packets != sent:
                 self._batches += 1
                 self._taken[dev.number] = self._batches
+
+    def _choose_delivery(self) -> None:
+        """Look for frames to merge only while an end wants that."""
+        wanted = any(dev.gro for dev in self._devices.values())
+        self._deliver = self._merge_and_deliver if wanted else self._frameio.deliver
+
+    def _merge_and_deliver(self, batch: list[Skb]) -> None:
+        """Merge, publish how many frames went into others, then write.
+
+        When the worker dies, the kernel tells what was written, but not how many frames went into it. Published before,
+        nothing that was delivered is taken for lost; see docs/worker-protocol.md for what remains.
+        """
+        frames = napi_gro_receive(batch, self._softnet)
+        if len(frames) < len(batch):
+            for sender in {skb.dev.peer for skb in frames if skb.gso_segs > 1 and skb.dev is not None}:
+                if sender is not None:
+                    self._counters.publish(sender)
+        self._frameio.deliver(frames)
 
     def _last_taken(self, dev: NetDevice) -> int:
         return self._taken.get(dev.number, 0)
@@ -274,4 +300,6 @@ def _device(end: dict[str, Any], fd: int) -> NetDevice:
         netns=end["netns"],
         carrier=end["carrier"],
         hdr_len=end["hdr_len"],
+        gro=end["gro"],
+        uso=end["uso"],
     )

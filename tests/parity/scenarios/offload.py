@@ -19,9 +19,9 @@ V6 = ("2001:db8::1", "2001:db8::2")
 PORT = 9000
 
 
-def create_with_addresses(link: PairUnderTest) -> None:
+def create_with_addresses(link: PairUnderTest, *, gro: bool = False) -> None:
     """Create the pair with both IP versions and fixed neighbours."""
-    link.create(ipv6=True)
+    link.create(ipv6=True, gro=gro)
     give_addresses(link)
     for end, other, own in ((link.a, V6[1], V6[0]), (link.b, V6[0], V6[1])):
         ip(end.netns, "-6", "addr", "add", f"{own}/64", "dev", end.name, "nodad")
@@ -113,6 +113,7 @@ def stream(link: PairUnderTest, target: str, message: bytes) -> bytes:
         socket_in(link.b.netns, family, socket.SOCK_STREAM) as listener,
         socket_in(link.a.netns, family, socket.SOCK_STREAM) as client,
     ):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a scenario may send more than one stream
         listener.bind((target, PORT))
         listener.listen()
         client.settimeout(10)
