@@ -121,6 +121,31 @@ def test_the_placement_may_stand_anywhere(request_: Request, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "v numqueues 4 type veth",
+        "v mtu 1500 numqueues 4 type veth peer w",
+        "v type veth numqueues 4",
+        "v type veth peer w numqueues 4",
+        "v type veth peer numqueues 4",
+        "v type veth peer w netns {} numq 0x4 placement inside",
+        "v type veth peer w placement inside nu 4 n {}",
+    ],
+)
+def test_the_number_of_queues_may_stand_anywhere(request_: Request, line: str) -> None:
+    """Shortened to at least `nu`: `n` is netns."""
+    params = added(line.format(NS), request_)
+    assert params["numqueues"] == 4
+    assert len(request_.fds) == line.count("{}")
+
+
+def test_n_is_netns_and_not_the_number_of_queues(request_: Request) -> None:
+    params = added(f"v type veth peer w n {NS} numqueues 4", request_)
+    assert "netns" in params["b"]
+    assert "netns" not in params["a"]
+
+
+@pytest.mark.parametrize(
     ("line", "complaint"),
     [
         ("", 'Not enough information: "type" argument is required'),
@@ -132,6 +157,9 @@ def test_the_placement_may_stand_anywhere(request_: Request, line: str) -> None:
         ("name", "Command line is not complete."),
         ("veth0 type veth peer name", "Command line is not complete."),
         ("veth0 type veth placement", "Command line is not complete."),
+        ("veth0 type veth numqueues", "Command line is not complete."),
+        ("veth0 numqueues 2 type veth peer veth1 numqueues 2", 'Error: duplicate "numqueues".'),
+        ("veth0 numqueues four type veth", 'Error: argument "four" is wrong: Invalid "numqueues" value'),
         ("veth0 veth1 type veth", 'Error: "veth1" is a garbage.'),
         ("veth0 type veth veth1", 'Error: "veth1" is a garbage.'),
         ("veth0 type veth peer veth1 veth2", 'Error: "veth2" is a garbage.'),

@@ -37,12 +37,15 @@ PAIR: dict[str, Any] = {
     "pair": "11111111-2222-4333-8444-555555555555",
     "origin": "api",
     "placement": "move",
-    "worker": 0,
+    "numqueues": 1,
+    "workers": [0],
     "a": A,
     "b": B,
 }
 NOTHING = dict.fromkeys(("rx_packets", "rx_bytes", "rx_dropped", "tx_packets", "tx_bytes", "tx_dropped"), 0)
 QUIET = dict.fromkeys(("read", "delivered", "merged", "dropped", "queued"), 0)
+QUEUE = {"queue": 0, "worker": 0, "read": 7, "delivered": 5, "merged": 0, "drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 2}}
+QUEUES = [QUEUE, QUEUE | {"queue": 1, "worker": 3, "read": 123456789020}]
 STATS: dict[str, Any] = {
     PAIR["pair"]: {
         "a": {
@@ -58,8 +61,9 @@ STATS: dict[str, Any] = {
             "dropped": 15,
             "queued": 0,
             "drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 3, "CPU_BACKLOG": 12},
+            "queues": QUEUES,
         },
-        "b": NOTHING | QUIET | {"drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 0}},
+        "b": NOTHING | QUIET | {"drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 0}, "queues": QUEUES},
     }
 }
 
@@ -115,7 +119,7 @@ def test_links_with_everything() -> None:
         == """\
 7: veth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns red
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff peer veth1 netns net:[4026531002]
-    vethd pair 11111111-2222-4333-8444-555555555555 end a worker 0 placement move origin api gro off
+    vethd pair 11111111-2222-4333-8444-555555555555 end a placement move origin api numqueues 1 workers 0 gro off
     offload tx-checksum tso4
     RX:      bytes      packets dropped
                340            4       0
@@ -128,7 +132,7 @@ def test_links_with_everything() -> None:
                      3          12
 3: veth1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns net:[4026531002]
     link/ether 02:00:00:00:00:02 brd ff:ff:ff:ff:ff:ff peer veth0 netns red
-    vethd pair 11111111-2222-4333-8444-555555555555 end b worker 0 placement move origin api gro on
+    vethd pair 11111111-2222-4333-8444-555555555555 end b placement move origin api numqueues 1 workers 0 gro on
     offload none (the kernel refused 16 virtio headers (EINVAL))
     RX:  bytes packets dropped
              0       0       0
@@ -203,6 +207,20 @@ def test_a_name_can_not_give_the_terminal_orders(name: str, shown_as: str) -> No
     assert f"peer {shown_as} netns" in text
 
 
+def test_several_queues_have_a_line_each() -> None:
+    text = shown(PAIR | {"numqueues": 2, "workers": [0, 3]}, detail=2, details=True)
+    assert " numqueues 2 workers 0 3 gro " in text
+    assert (
+        """\
+  queue  worker         read delivered  merged dropped
+      0       0            7         5       0       2
+      1       3 123456789020         5       0       2
+"""
+        in text
+    )
+    assert "delivered  merged dropped\n" not in shown(PAIR, detail=2, details=True)
+
+
 def test_json_has_ips_names_and_more() -> None:
     first, second = link_rows([PAIR], STATS, 2)
     assert first == {
@@ -222,7 +240,8 @@ def test_json_has_ips_names_and_more() -> None:
         "peer": {"ifname": "veth1", "netns": None, "netns_inode": 4026531002},
         "origin": "api",
         "placement": "move",
-        "worker": 0,
+        "numqueues": 1,
+        "workers": [0],
         "offload": ["tx-checksum", "tso4"],
         "offload_why": "",
         "gro": False,
@@ -232,6 +251,7 @@ def test_json_has_ips_names_and_more() -> None:
         },
         "wire": {"read": 123456789027, "delivered": 123456789012, "merged": 0, "dropped": 15, "queued": 0},
         "drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 3, "CPU_BACKLOG": 12},
+        "queues": QUEUES,
     }
     assert second["peer"]["ifname"] == "veth0"
     assert "wire" not in next(link_rows([PAIR], STATS, 1))
@@ -274,11 +294,12 @@ def test_info() -> None:
         "id": 0,
         "pid": 4712,
         "pairs": 3,
+        "queues": 5,
         "datapath": "interpreted",
         "frameio": "syscalls",
         "why": "no extensions",
     }
-    gone = {"id": 1, "pid": None, "pairs": 2, "datapath": None, "frameio": None, "why": None}
+    gone = {"id": 1, "pid": None, "pairs": 2, "queues": 2, "datapath": None, "frameio": None, "why": None}
     stream = io.StringIO()
     info = {"version": "0.1.0", "pid": 4711, "pairs": 5, "max_pairs": 4096, "workers": [worker, gone]}
     print_info(info, Output(stream=stream))
@@ -286,7 +307,7 @@ def test_info() -> None:
         stream.getvalue()
         == """\
 vethd 0.1.0 pid 4711 pairs 5 of at most 4096
-    worker 0 pid 4712 pairs 3 datapath interpreted frameio syscalls (no extensions)
-    worker 1 pairs 2 is being replaced
+    worker 0 pid 4712 pairs 3 queues 5 datapath interpreted frameio syscalls (no extensions)
+    worker 1 pairs 2 queues 2 is being replaced
 """
     )

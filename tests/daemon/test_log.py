@@ -72,7 +72,8 @@ def test_birth_and_death_of_a_pair(log: Log, shared_daemon: Daemon, netns: Names
         **where,
         "placement": "move",
         "origin": "api",
-        "worker": 0,
+        "numqueues": 1,
+        "workers": [0],
         "reason": f"link.add by {me}",
     }
     pair.delete()

@@ -138,7 +138,7 @@ def silence_after_kill(daemon: Daemon, wire: Wire) -> float:
         target.bind((wire.addresses[1], 9))
         target.settimeout(10)
         (pair,) = daemon.call("link.list", {"ifname": wire.names[0]})
-        (victim,) = [row["pid"] for row in daemon.worker_rows() if row["worker"] == pair["worker"]]
+        (victim,) = [row["pid"] for row in daemon.worker_rows() if row["worker"] in pair["workers"]]
         began = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         source.sendto(b"still there?", (wire.addresses[1], 9))

@@ -226,3 +226,45 @@ def test_a_deleted_device_is_told_by_every_question(
     with pytest.raises(OSError, match="File descriptor in bad state") as told:
         question(fd)
     assert told.value.errno in tap.GONE
+
+
+def test_all_queues_are_of_one_device(host: HostThread, netns: Namespaces) -> None:
+    where = netns.make()
+    fds = host.do_in(where, tap.open_queues, "vtq%d", 4)
+    try:
+        assert {tap.current_name(fd) for fd in fds} == {"vtq0"}
+        assert all(flags(fd) & IFF_MULTI_QUEUE for fd in fds)
+        state = read_link(where, "vtq0")
+        assert (state.up, state.carrier) == (False, False), "a further queue switches no carrier on"
+        assert all(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK for fd in fds)
+        assert all(fcntl.fcntl(fd, fcntl.F_GETFD) == fcntl.FD_CLOEXEC for fd in fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert not link_exists(where, "vtq0")
+
+
+def test_one_queue_is_no_multi_queue_device(host: HostThread, netns: Namespaces) -> None:
+    (fd,) = host.do_in(netns.make(), tap.open_queues, "vtq", 1)
+    try:
+        assert not flags(fd) & IFF_MULTI_QUEUE
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("by", ["tuntap add dev vtptaken mode tap multi_queue", "link add name vtptaken type bridge"])
+def test_several_queues_of_a_name_that_is_taken_are_refused(host: HostThread, netns: Namespaces, by: str) -> None:
+    """Also by a device that would take further queues: they would carry somebody else's frames."""
+    where = netns.make()
+    ip(where, *by.split())
+    with pytest.raises(KernelRefused, match="vtptaken") as refused:
+        host.do_in(where, tap.open_queues, "vtptaken", 2)
+    assert refused.value.errno == errno.EBUSY
+
+
+def test_more_queues_than_the_driver_has_leave_none(host: HostThread, netns: Namespaces) -> None:
+    where = netns.make()
+    with pytest.raises((TunMissing, KernelRefused)) as refused:
+        host.do_in(where, tap.open_queues, "vtq", tap.QUEUES_MAX + 1)
+    assert refused.value.errno == errno.E2BIG
+    assert not link_exists(where, "vtq")

@@ -240,10 +240,10 @@ class Daemon:
         assert not bad, "\n".join(["the daemon logged trouble:", *bad])
 
     def check_fds(self, within: float = 5.0) -> None:
-        """Insist that the supervisor holds exactly one TAP descriptor per end, none of deleted links."""
-        ends = 2 * len(self.pairs())
-        held = settled(lambda: tap_fds(self.pid), lambda count: count == ends, within)
-        assert held == ends, f"the supervisor holds {held} TAP descriptors for {ends} ends"
+        """Insist that the supervisor holds exactly one TAP descriptor per queue of an end, none of deleted links."""
+        queues = 2 * sum(pair["numqueues"] for pair in self.pairs())
+        held = settled(lambda: tap_fds(self.pid), lambda count: count == queues, within)
+        assert held == queues, f"the supervisor holds {held} TAP descriptors for {queues} queues"
 
     def clear(self) -> None:
         """Delete every pair the daemon has."""

@@ -73,6 +73,7 @@ def make_pair(
     a: dict[str, Any] | None = None,
     b: dict[str, Any] | None = None,
     placement: str = "move",
+    numqueues: int = 1,
 ) -> Pair:
     """Create a pair between two namespaces (they may be the same) and, if `up`, wait for the carrier.
 
@@ -81,13 +82,13 @@ def make_pair(
     names = fresh_name("a"), fresh_name("b")
     a_params = {"ifname": names[0], "netns": a_netns, "up": up, **(a or {})}
     b_params = {"ifname": names[1], "netns": b_netns, "up": up, **(b or {})}
-    made = daemon.call("link.add", {"a": a_params, "b": b_params, "placement": placement})
+    made = daemon.call("link.add", {"a": a_params, "b": b_params, "placement": placement, "numqueues": numqueues})
     pair = Pair(daemon, End(a_netns, made["a"]["ifname"]), End(b_netns, made["b"]["ifname"]), made["pair"])
     if up:
         pair.wait_carrier()
     return pair
 
 
-def make_pair_between_fresh(daemon: Daemon, netns: Namespaces, *, ipv6: bool = False) -> Pair:
+def make_pair_between_fresh(daemon: Daemon, netns: Namespaces, *, ipv6: bool = False, numqueues: int = 1) -> Pair:
     """Create a pair, up, between two namespaces made for it."""
-    return make_pair(daemon, netns.make(ipv6=ipv6), netns.make(ipv6=ipv6))
+    return make_pair(daemon, netns.make(ipv6=ipv6), netns.make(ipv6=ipv6), numqueues=numqueues)

@@ -66,13 +66,13 @@ def held(netns: str) -> Iterator[int]:
 class House:
     """A supervisor on the running loop. log: what it logged so far, one dict per line."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, workers: int = 1) -> None:
         self.log: list[dict[str, Any]] = []
         self._expected: list[str] = []
         self.unheard: list[str] = []
         """What the loop's exception handler was told: errors that nobody looked at."""
         self.socket = str(workdir / "control.sock")
-        config = Config.model_validate({"socket": self.socket, "worker": {"count": 1, "restart_window": 0.0}})
+        config = Config.model_validate({"socket": self.socket, "worker": {"count": workers, "restart_window": 0.0}})
         logger = structlog.wrap_logger(structlog.testing.ReturnLogger(), processors=[self._collect])
         asyncio.get_running_loop().set_exception_handler(lambda _loop, told: self.unheard.append(repr(told)))
         self.supervisor = Supervisor(config, logger)
@@ -89,6 +89,7 @@ class House:
         b_netns: str,
         *,
         placement: Placement = "move",
+        numqueues: int = 1,
         a: dict[str, Any] | None = None,
         b: dict[str, Any] | None = None,
     ) -> Pair:
@@ -96,7 +97,7 @@ class House:
         with held(a_netns) as a_fd, held(b_netns) as b_fd:
             spec_a = EndSpec("a", **{"ifname": fresh_name("a"), "up": True, **(a or {})}, netns=a_fd)
             spec_b = EndSpec("b", **{"ifname": fresh_name("b"), "up": True, **(b or {})}, netns=b_fd)
-            return await self.supervisor.creator.newlink(PairSpec(spec_a, spec_b, placement))
+            return await self.supervisor.creator.newlink(PairSpec(spec_a, spec_b, placement, numqueues=numqueues))
 
     async def dellink(self, pair: Pair) -> None:
         await self.supervisor.deleter.dellink(pair, "the test wants it")
@@ -164,7 +165,7 @@ class House:
             "threads astray": self._threads_astray(),
             "threads": sorted({thread.name.partition("_")[0] for thread in threading.enumerate()}),
             "pairs": len(supervisor.registry),
-            "pairs of workers": sum(len(slot.pairs) for slot, _ready in supervisor.workers.serving()),
+            "queues of workers": sum(len(slot.queues) for slot, _ready in supervisor.workers.serving()),
             "free numbers begin at": number_pair,
         }
 

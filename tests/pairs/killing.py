@@ -70,6 +70,18 @@ def log_lines(daemon: Daemon, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("event") == event]
 
 
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """These processes do nothing during the body (SIGSTOP), and go on after it."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 class Flood:
     """Frames from both ends of a pair, as fast as two threads can send them. sent: how many the kernel took."""
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import cast
 
-from vethd.pairs.pair import End, Letter, Pair
+from vethd.pairs.pair import End, Letter, Pair, Queue
 
 
 def paper_end(
     pair: Pair,
     letter: Letter,
-    number: int,
-    *,
+    *numbers: int,
     ifname: str | None = None,
     netns: tuple[int, int] = (4, 1),
     key: tuple[int, int] | None = None,
 ) -> End:
-    """An end with this number; its events come from `key`, by default one of its own."""
+    """An end with queues of these numbers; its events come from `key`, by default one of its own."""
+    number = numbers[0]
     nsid, ifindex = key or (number, 100 + number)
     return End(
         pair=pair,
         letter=letter,
-        number=number,
-        fd=-1,
+        queues=tuple(Queue(number, -1) for number in numbers),
         ifname=ifname or f"vtp{letter}{number}",
         ifindex=ifindex,
         address="02:00:00:00:00:01",
@@ -36,13 +35,13 @@ def paper_end(
 
 
 def paper_pair(
-    numbers: tuple[int, int],
+    numbers: tuple[int, ...],
     *,
     names: tuple[str | None, str | None] = (None, None),
     places: tuple[tuple[int, int], tuple[int, int]] = ((4, 1), (4, 2)),
 ) -> Pair:
-    """A pair whose ends have these numbers, names and namespaces."""
-    pair = Pair(placement="move", origin="api")
-    for letter, number, name, place in zip("ab", numbers, names, places, strict=True):
-        setattr(pair, letter, paper_end(pair, cast(Letter, letter), number, ifname=name, netns=place))
+    """A pair whose queues have these numbers (a's first, b's first, a's second ...), and ends of these names."""
+    pair = Pair(placement="move", origin="api", numqueues=len(numbers) // 2)
+    for at, (letter, name, place) in enumerate(zip("ab", names, places, strict=True)):
+        setattr(pair, letter, paper_end(pair, cast(Letter, letter), *numbers[at::2], ifname=name, netns=place))
     return pair

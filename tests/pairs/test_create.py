@@ -220,7 +220,7 @@ def test_pairs_asked_for_at_once_spread_over_the_workers(start_daemon: Any, netn
     outcomes = at_once(daemon, requests)
     assert [outcome for outcome in outcomes if isinstance(outcome, RpcError)] == []
     assert [worker["pairs"] for worker in daemon.call("daemon.info")["workers"]] == [4, 4]
-    assert Counter(pair["worker"] for pair in daemon.pairs()) == {0: 4, 1: 4}
+    assert Counter(worker for pair in daemon.pairs() for worker in pair["workers"]) == {0: 4, 1: 4}
     assert len({pair[end]["ifname"] for pair in daemon.pairs() for end in ("a", "b")}) == 16
 
 
@@ -242,5 +242,7 @@ def test_a_new_pair_counts_from_nothing(start_daemon: Any, netns: Namespaces) ->
     assert works(used)
     used.delete()
     fresh = make_pair_between_fresh(daemon, netns)
-    counts = [{**end, "kernel": None, "drops": sum(end["drops"].values())} for end in fresh.stats().values()]
+    counts = [
+        {**end, "kernel": None, "drops": sum(end["drops"].values()), "queues": None} for end in fresh.stats().values()
+    ]
     assert all(not any(end.values()) for end in counts), counts

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.kit.links import read_link
+from tests.kit.commands import ip
+from tests.kit.links import all_links, read_link
 from tests.pairs.faults import Fault, refuse
 from tests.pairs.house import House
 from vethd.errors import KernelRefused, LimitReached, TunMissing, VethdError
 from vethd.host import netns as host_netns
-from vethd.host import tap
+from vethd.host import steering, tap
 from vethd.host.rtnl import Rtnl
 from vethd.pairs.pair import Pair, Placement
 
@@ -55,6 +56,14 @@ SEAMS = {
     "TUNGETIFF": Seam(tap, "current_name"),
     "TUNSETCARRIER": Seam(tap, "set_carrier"),
 }
+#: Those that a pair of several queues uses in another way, or alone does.
+SEVERAL = {
+    "TUNSETIFF": SEAMS["TUNSETIFF"],
+    "TUNGETIFF": SEAMS["TUNGETIFF"],
+    "SIOCGIFHWADDR": Seam(tap, "_address"),
+    "BPF_PROG_LOAD": Seam(steering, "_load"),
+    "TUNSETSTEERINGEBPF": Seam(steering, "steer"),
+}
 #: Those that placement `inside` uses in another way than `move`.
 DIFFERENT_INSIDE = ("setns", "rtnetlink socket", "RTM_GETLINK", "RTM_SETLINK", "TUNSETIFF")
 
@@ -76,19 +85,35 @@ def assert_whole(house: House, pair: Pair, two: tuple[str, str]) -> None:
 async def test_each_call_that_fails_leaves_nothing(
     house: House, two: tuple[str, str], seam: str, placement: Placement
 ) -> None:
+    await fail_each_call(house, two, SEAMS[seam], placement, numqueues=1)
+
+
+@pytest.mark.parametrize("seam", SEVERAL)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_each_call_that_fails_leaves_no_queue(
+    house: House, two: tuple[str, str], seam: str, placement: Placement
+) -> None:
+    await fail_each_call(house, two, SEVERAL[seam], placement, numqueues=3)
+
+
+async def fail_each_call(
+    house: House, two: tuple[str, str], seam: Seam, placement: Placement, *, numqueues: int
+) -> None:
     """One call after the other: a clear error and no trace - or, where the step was done again, a whole pair."""
     house.expect(RETRIED)
-    await house.dellink(await house.newlink(*two, placement=placement))
+    await house.dellink(await house.newlink(*two, placement=placement, numqueues=numqueues))
     before = await house.inventory(*two)
-    with SEAMS[seam].fault(house) as count:
-        whole = await house.newlink(*two, placement=placement)
+    with seam.fault(house) as count:
+        whole = await house.newlink(*two, placement=placement, numqueues=numqueues)
     await house.dellink(whole)
     assert count.calls > 0, "newlink does not use this function"
 
     failures = 0
     for nth in range(1, count.calls + 1):
-        with SEAMS[seam].fault(house, nth) as fault:
-            (outcome,) = await asyncio.gather(house.newlink(*two, placement=placement), return_exceptions=True)
+        with seam.fault(house, nth) as fault:
+            (outcome,) = await asyncio.gather(
+                house.newlink(*two, placement=placement, numqueues=numqueues), return_exceptions=True
+            )
         if isinstance(outcome, Pair):
             assert not fault.happened or house.lines(RETRIED), f"call {nth} failed and nobody noticed"
             assert_whole(house, outcome, two)
@@ -102,7 +127,7 @@ async def test_each_call_that_fails_leaves_nothing(
             assert outcome.hint
         assert await house.inventory(*two) == before, f"something of the pair stayed after call {nth} failed"
     assert failures > 0
-    assert_whole(house, await house.newlink(*two, placement=placement), two)
+    assert_whole(house, await house.newlink(*two, placement=placement, numqueues=numqueues), two)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -133,6 +158,36 @@ async def test_descriptors_that_run_out_are_a_limit_with_a_remedy(
     assert caught.value.hint is not None
     assert "LimitNOFILE" in caught.value.hint
     assert caught.value.errno == number
+
+
+async def test_without_bpf_there_is_one_queue(house: House, two: tuple[str, str]) -> None:
+    """A flow would change queues, and its frames overtake one another."""
+    before = await house.inventory(*two)
+
+    def refused() -> None:
+        raise KernelRefused("bpf(BPF_PROG_LOAD): Operation not permitted", hint="numqueues 1", errno=errno.EPERM)
+
+    with Fault(steering, "_load", 1, refused), pytest.raises(KernelRefused) as caught:
+        await house.newlink(*two, numqueues=2)
+    assert caught.value.message == "end b: steering its queues: bpf(BPF_PROG_LOAD): Operation not permitted"
+    assert await house.inventory(*two) == before
+    with Fault(steering, "_load", 1, refused) as fault:
+        assert_whole(house, await house.newlink(*two), two)
+    assert fault.calls == 0
+
+
+async def test_a_device_that_is_swapped_while_it_is_opened_is_not_taken(house: House, two: tuple[str, str]) -> None:
+    """Somebody in the namespace renames it: the next queue would be a device of its own under the old name."""
+    before = await house.inventory(*two)
+
+    def rename() -> None:
+        (name,) = (name for name, state in all_links(two[1]).items() if state.kind == "tun")
+        ip(two[1], "link", "set", "dev", name, "name", f"{name[:9]}x")
+
+    with Fault(tap, "open_queue", 2, rename) as fault, pytest.raises(KernelRefused, match="end b: creating it: "):
+        await house.newlink(*two, placement="inside", numqueues=2)
+    assert fault.happened
+    assert await house.inventory(*two) == before
 
 
 async def test_the_error_of_the_tun_driver_names_end_and_step(house: House, two: tuple[str, str]) -> None:

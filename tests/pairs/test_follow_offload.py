@@ -20,9 +20,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SEGMENT, PAYLOAD, HEADERS = 1000, bytes(4000), 54
 
 
-async def refuse_headers(house: House, end: End, frames: int = 16) -> None:
-    """Report what a worker reports when the kernel refused so many headers of frames from this end."""
-    house.supervisor.follower.hdr_invalid(end, frames)
+async def refuse_headers(house: House, end: End, frames: int = 0) -> None:
+    """Report what a worker reports when the kernel refused so many headers of this end's frames; 0: as many again."""
+    house.supervisor.follower.hdr_invalid(end, frames or max(16, 2 * end.hdr_invalid_seen))
     await house.handled_events()
 
 
@@ -112,6 +112,17 @@ async def test_the_word_comes_from_a_worker(house: House, two: tuple[str, str]) 
     await house.handled_events()
     assert pair.a.offload == before
     assert pair.b.offload == tap.lower_offload(before)
+
+
+async def test_what_each_queue_reports_lowers_it_once(house: House, two: tuple[str, str]) -> None:
+    """The workers of an end's queues count for themselves; it is one and the same trouble."""
+    pair = await house.newlink(*two, numqueues=3)
+    before = pair.a.offload
+    for _queue in range(3):
+        await refuse_headers(house, pair.a, 16)
+    assert pair.a.offload == tap.lower_offload(before)
+    await refuse_headers(house, pair.a, 32)
+    assert pair.a.offload == tap.lower_offload(tap.lower_offload(before))
 
 
 async def test_a_report_about_a_pair_that_went_is_nothing(house: House, two: tuple[str, str]) -> None:

@@ -15,7 +15,7 @@ async def test_a_worker_that_gave_a_living_device_up_gets_it_again(house: House,
     pair = await house.newlink(*two)
     workers, follower = house.supervisor.workers, house.supervisor.follower
     await workers.release(pair)  # as if the worker had stopped reading
-    assert workers.serving()[0][0].pairs == {}
+    assert workers.serving()[0][0].queues == {}
     follower.gone(pair.a)
     await soon(lambda: list(workers.serving()[0][0].pairs), lambda pairs: pairs == [pair], "a worker has the pair")
     await house.assert_wire(pair, two)
@@ -28,7 +28,7 @@ async def test_a_pair_deleted_meanwhile_is_not_given_to_a_worker(house: House, t
     house.supervisor.follower.gone(pair.a)
     await house.dellink(pair)
     await house.handled_events()
-    assert house.supervisor.workers.serving()[0][0].pairs == {}
+    assert house.supervisor.workers.serving()[0][0].queues == {}
 
 
 async def test_a_pair_with_both_ends_given_up_is_taken_once(house: House, two: tuple[str, str]) -> None:

@@ -43,6 +43,23 @@ def test_the_last_numbers_are_taken_and_no_more() -> None:
     assert registry.take_numbers() == (0, 1)
 
 
+def test_a_pair_of_several_queues_has_two_numbers_for_each() -> None:
+    registry = Registry(10)
+    assert registry.take_numbers(2) == (0, 1, 2, 3)
+    with pytest.raises(LimitReached, match="numqueues 4: 3 queues are left, of 5 for all pairs together") as refused:
+        registry.take_numbers(4)
+    assert refused.value.hint
+    assert registry.take_numbers(3) == (4, 5, 6, 7, 8, 9)
+
+
+def test_an_end_is_found_by_the_number_of_any_queue() -> None:
+    pair = paper_pair((0, 1, 2, 3))
+    registry = registered(pair)
+    assert [registry.numbered(number) for number in range(5)] == [pair.a, pair.b, pair.a, pair.b, None]
+    registry.remove(pair)
+    assert [registry.numbered(number) for number in range(4)] == [None] * 4
+
+
 class Numbers(RuleBasedStateMachine):
     """Whatever is taken and given back: no number belongs to two, none is beyond the limit, none is lost."""
 
@@ -51,7 +68,7 @@ class Numbers(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.registry = Registry(self.MAX_ENDS)
-        self.taken: list[tuple[int, int]] = []
+        self.taken: list[tuple[int, ...]] = []
 
     @precondition(lambda self: len(self.taken) < self.MAX_ENDS // 2)
     @rule()

@@ -14,7 +14,7 @@ from tests.kit.commands import ip
 from tests.kit.netns import Namespaces
 from tests.pairs.asking import Kernel
 from vethd.errors import InvalidAddress, InvalidName, InvalidParams, MtuOutOfRange, VethdError
-from vethd.pairs.spec import TXQUEUELEN_MAX, EndSpec, check_address, check_mtu, check_name
+from vethd.pairs.spec import TXQUEUELEN_MAX, EndSpec, PairSpec, check_address, check_mtu, check_name
 
 asks_the_kernel = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -170,3 +170,16 @@ def test_a_refusal_names_end_and_field(field: str, value: object, error: type[Ve
     with pytest.raises(error, match=f"end {letter}: {word} ") as refused:
         spec.validate()
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("numqueues", [-1, 0, 257, 1 << 40])
+def test_a_number_of_queues_that_no_tap_can_have_is_refused(numqueues: int) -> None:
+    spec = PairSpec(EndSpec("a", "v0", -1), EndSpec("b", "v1", -1), numqueues=numqueues)
+    with pytest.raises(InvalidParams, match=rf"numqueues {numqueues} is not in 1\.\.256") as refused:
+        spec.validate()
+    assert "256 queues" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("numqueues", [1, 2, 256])
+def test_any_other_is_not(numqueues: int) -> None:
+    PairSpec(EndSpec("a", "v0", -1), EndSpec("b", "v1", -1), numqueues=numqueues).validate()

@@ -15,16 +15,17 @@ from vethd.datapath.netdev import NetDevice
 from vethd.drops import DROP_TABLE, READ_DROPS, DropPoint
 from vethd.host.rtnl import LinkStats
 from vethd.pairs.pair import End, Pair
-from vethd.pairs.stats import charge_lost, charge_unread, end_stats
+from vethd.pairs.stats import charge_lost, charge_unread, end_stats, queue_stats
 from vethd.worker.counters import Counters
 
 SIZE = 100  # bytes of every frame here
+QUEUES = 3
 NOTHING = LinkStats(0, 0, 0, 0, 0, 0)
 
 
 @contextmanager
 def fresh_counters() -> Iterator[Counters]:
-    made = Counters.create(4)
+    made = Counters.create(2 * QUEUES)
     try:
         yield made
     finally:
@@ -49,19 +50,23 @@ class Tap:
 
 
 class Wire:
-    """A pair, its two TAPs, and workers that come and go; every frame's fate is said by the test."""
+    """A pair, its two TAPs, and workers that come and go; every frame's fate is said by the test.
 
-    def __init__(self, counters: Counters) -> None:
+    index: which queue of the pair this is. beside: the wire of another queue of the pair.
+    """
+
+    def __init__(self, counters: Counters, index: int = 0, beside: Wire | None = None) -> None:
         self.counters = counters
-        self.pair: Pair = paper_pair((0, 1))
-        self.taps = {"a": Tap(), "b": Tap()}
+        self.index = index
+        self.pair: Pair = beside.pair if beside else paper_pair((0, 1))
+        self.taps: dict[str, Tap] = beside.taps if beside else {"a": Tap(), "b": Tap()}
         self.held = {"a": 0, "b": 0}
         self.dropped_unpublished = {"a": 0, "b": 0}
         self.start_worker()
 
     def start_worker(self) -> None:
         """A worker begins, where the rows say that its predecessor was."""
-        self.devices = {"a": NetDevice(0), "b": NetDevice(1)}
+        self.devices = {letter: NetDevice(self.end(letter).queues[self.index].number) for letter in "ab"}
         for device in self.devices.values():
             self.counters.restore(device)
         self.held = dict.fromkeys(self.held, 0)
@@ -94,6 +99,15 @@ class Wire:
         for device in self.devices.values():
             self.counters.publish(device)
         self.dropped_unpublished = dict.fromkeys(self.held, 0)
+
+    def hand_in(self) -> None:
+        """The worker delivers what it has, and tells."""
+        for letter, peer in (("a", "b"), ("b", "a")):
+            self.devices[peer].rx_packets += self.held[letter]
+            self.devices[peer].rx_bytes += self.held[letter] * SIZE
+            self.taps[peer].rx_packets += self.held[letter]
+            self.held[letter] = 0
+        self.publish()
 
     def die(self) -> int:
         """The worker dies; how many frames are counted as lost with it."""
@@ -233,3 +247,64 @@ def test_the_books_balance_after_any_life_of_any_worker(lives: list[list[tuple[s
                     wire.frame(letter, fate)
             assert wire.die() == sum(wire.held.values()) + sum(wire.dropped_unpublished.values())
             wire.assert_balanced()
+
+
+def several_queues(counters: Counters) -> list[Wire]:
+    """The wires of a pair's queues, each with a worker of its own."""
+    first = Wire(counters)
+    first.pair = paper_pair(tuple(range(2 * QUEUES)))
+    return [first, *(Wire(counters, index, first) for index in range(1, QUEUES))]
+
+
+QUEUE_LIVES = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.integers(0, QUEUES - 1), st.sampled_from("ab"), FATES), max_size=30),
+        st.sets(st.integers(0, QUEUES - 1), min_size=1),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(lives=QUEUE_LIVES)
+def test_the_books_balance_whichever_workers_of_a_pair_die(
+    lives: list[tuple[list[tuple[int, str, DropPoint | str]], set[int]]],
+) -> None:
+    """The others have handed in their queues; lost is what those had that died, however many died at once."""
+    with fresh_counters() as counters:
+        wires = several_queues(counters)
+        for frames, dead in lives:
+            for index, letter, fate in frames:
+                if fate == "publish":
+                    wires[index].publish()
+                else:
+                    wires[index].frame(letter, fate)
+            lost = 0
+            for wire in wires:
+                if wire.index in dead:
+                    lost += sum(wire.held.values()) + sum(wire.dropped_unpublished.values())
+                else:
+                    wire.hand_in()
+            assert wires[0].die() == lost
+            assert wires[0].die() == 0, "the count for the second one of two that died finds nothing more"
+            for wire in wires:
+                wire.assert_balanced()
+                wire.start_worker()
+
+
+def test_a_queue_shows_what_its_worker_counted(counters: Counters) -> None:
+    first, second, _third = several_queues(counters)
+    first.frame("a", "delivered")
+    second.frame("a", "delivered")
+    second.frame("a", DropPoint.PKT_TOO_BIG)
+    for wire in (first, second):
+        wire.publish()
+    charge_unread(first.pair.a, 5, True, counters)
+    queues = queue_stats(first.pair.a, counters)
+    assert [(queue.read, queue.delivered, queue.tx_packets) for queue in queues] == [(1, 1, 1), (2, 1, 1), (0, 0, 0)]
+    assert [queue.drops[DropPoint.PKT_TOO_BIG] for queue in queues] == [0, 1, 0]
+    assert all(DropPoint.TAP_RING not in queue.drops for queue in queues)
+    assert [queue.rx_bytes for queue in queue_stats(first.pair.b, counters)] == [SIZE, SIZE, 0]
+    end = end_stats(first.pair.a, counters, None)
+    assert (end.read, end.delivered, end.dropped, end.drops[DropPoint.TAP_RING]) == (3, 2, 1, 5)

@@ -87,6 +87,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         "number of queues",
         {"a transmit queue per CPU": (True, False), "a receive queue per CPU": (True, False)},
     ),
+    *_rows(
+        "several_queues",
+        "number of queues",
+        {
+            **{f"{end}: numtxqueues, numrxqueues": ((4, 4), (256, 256)) for end in "ab"},
+            "ethtool -L": (True, False),
+            "queues afterwards": (4, 8),
+        },
+    ),
     *_rows("attributes_of_a_new_link", "BIG TCP", {"tso_max_size": (524280, 65536)}),
     *_rows(
         "offload_features",
@@ -176,6 +185,7 @@ PINNED_ELSEWHERE = {
     "backlog cap": "tests/datapath/test_softnet.py",
     "backlog belongs to": "tests/datapath/test_simulation.py",
     "polling": "tests/datapath/test_softnet.py",
+    "fragments, with several queues": "tests/host/test_steering.py",
 }
 
 #: Rows that say how things are or how long they take, and claim nothing that a test could see differ.

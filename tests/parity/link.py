@@ -86,18 +86,19 @@ class PairUnderTest(ABC):
         ipv6: bool = False,
         inside: bool = False,
         gro: bool = False,
+        queues: int = 0,
         a_options: tuple[str, ...] = (),
         b_options: tuple[str, ...] = (),
     ) -> None:
         """Create the pair between fresh namespaces, and with `up` set both ends up and wait for the carrier.
 
         The options are words for one end, such as ("mtu", "9000"). `inside` asks vethd for the quick placement, `gro`
-        has both ends merge frames that arrive.
+        has both ends merge frames that arrive; `queues`: at both ends, 0 for the default.
         """
         a_netns = self.netns.make(ipv6=ipv6)
         b_netns = a_netns if same_netns else self.netns.make(ipv6=ipv6)
         self.a, self.b = End(a_netns, fresh_name("a")), End(b_netns, fresh_name("b"))
-        self.add(self.a, self.b, a_options, b_options, inside=inside, gro=gro)
+        self.add(self.a, self.b, a_options, b_options, inside=inside, gro=gro, queues=queues)
         if up:
             self.up()
 
@@ -129,6 +130,7 @@ class PairUnderTest(ABC):
         *,
         inside: bool = False,
         gro: bool = False,
+        queues: int = 0,
     ) -> None:
         """Create a pair with these names in these namespaces."""
 
@@ -190,9 +192,11 @@ class KernelVeth(PairUnderTest):
         *,
         inside: bool = False,
         gro: bool = False,
+        queues: int = 0,
     ) -> None:
-        words = ["link", "add", "name", a.name, *a_options, "type", "veth"]
-        ip(a.netns, *words, "peer", "name", b.name, "netns", b.netns, *b_options)
+        both = ("numtxqueues", str(queues), "numrxqueues", str(queues)) if queues else ()
+        words = ["link", "add", "name", a.name, *both, *a_options, "type", "veth"]
+        ip(a.netns, *words, "peer", "name", b.name, "netns", b.netns, *both, *b_options)
         for end in (a, b) if gro else ():
             in_netns(end.netns, "ethtool", "-K", end.name, "gro", "on")
 
@@ -248,9 +252,11 @@ class VethdPair(PairUnderTest):
         *,
         inside: bool = False,
         gro: bool = False,
+        queues: int = 0,
     ) -> None:
+        pair = {"placement": "inside" if inside else "move", **({"numqueues": queues} if queues else {})}
         ends = {"a": _params(a, a_options) | {"gro": gro}, "b": _params(b, b_options) | {"gro": gro}}
-        made = self.daemon.call("link.add", {**ends, "placement": "inside" if inside else "move"})
+        made = self.daemon.call("link.add", {**ends, **pair})
         self.uuid = made["pair"]
 
     def attempt(self, wish: Wish, a_netns: str, b_netns: str) -> str:

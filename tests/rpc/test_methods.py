@@ -43,10 +43,11 @@ def test_link_add_tells_what_was_made(talk: Talk, netns: Namespaces) -> None:
     talk.say(request(1, "link.add", a=a, b={"ifname": "vtrb", "netns": blue, "up": True}, placement="inside"))
     made = talk.hear(result(1))["result"]
     assert str(UUID(made["pair"])) == made["pair"]
-    assert {key: made[key] for key in ("origin", "placement", "worker")} == {
+    assert {key: made[key] for key in ("origin", "placement", "numqueues", "workers")} == {
         "origin": "api",
         "placement": "inside",
-        "worker": 0,
+        "numqueues": 1,
+        "workers": [0],
     }
     for letter, place, expected in (("a", red, (9000, 500)), ("b", blue, (1500, 1000))):
         end, kernel = made[letter], read_link(place, f"vtr{letter}")

@@ -15,7 +15,7 @@ UUID = "00000000-0000-4000-8000-000000000000"
 @pytest.mark.parametrize(
     ("method", "params", "message", "hint"),
     [
-        ("link.add", {"c": {}}, "c: unknown", "known: a, b, placement"),
+        ("link.add", {"c": {}}, "c: unknown", "known: a, b, placement, numqueues"),
         ("link.add", {"a": {"colour": "red"}}, "a.colour: unknown", f"known in a: {END_FIELDS}"),
         ("link.add", {"b": {"name": "x"}}, "b.name: unknown", f"known in b: {END_FIELDS}"),
         (
@@ -55,6 +55,9 @@ def test_an_unknown_field_is_refused_by_its_name(
         ({"a": []}, "a: must hold named fields"),
         ({"b": "veth1"}, 'b: must hold named fields, not "veth1"'),
         ({"placement": "outside"}, "placement: must be 'move' or 'inside', not \"outside\""),
+        ({"numqueues": "4"}, 'numqueues: must be a valid integer, not "4"'),
+        ({"numqueues": True}, "numqueues: must be a valid integer, not true"),
+        ({"numqueues": 2.0}, "numqueues: must be a valid integer, not 2.0"),
         ({"placement": None}, "placement: must be 'move' or 'inside', not null"),
         ({"a": {"up": "x" * 100}}, f'a.up: must be a valid boolean, not "{"x" * 39}...'),
         (

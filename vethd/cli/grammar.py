@@ -107,24 +107,29 @@ class Request:
 
 
 _END_WORDS = ("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "gro", "up", "down")
+_PAIR_WORDS = ("placement", "numqueues")
 
 
 def link_add(words: Words, request: Request) -> None:
-    """`[dev] NAME [netns N] [address MAC] [mtu N] [txqueuelen N] [gro G] [up] type veth [peer ...] [placement P]`."""
+    """`[dev] NAME [netns N] [address MAC] [mtu N] [txqueuelen N] [gro G] [up] type veth [peer ...] [placement P]
+    [numqueues N]`; the last two may stand anywhere behind NAME.
+    """
     a: dict[str, Any] = {}
     kind = None
-    _end(words, request, a, ("type", "placement"))
+    _end(words, request, a, ("type", *_PAIR_WORDS))
     while words:
-        word = words.keyword("type", "placement", *_END_WORDS)
+        word = words.keyword("type", "placement", *_END_WORDS, "numqueues")
         if word == "type" and kind is None:
             kind = words.take()
             if kind != "veth":
                 raise UsageError(f'Error: Unknown device type "{kind}".', hint="vethd makes pairs of type veth")
             if words.keyword("peer"):
                 request.params["b"] = b = dict[str, Any]()
-                _end(words, request, b, ("placement",))
+                _end(words, request, b, _PAIR_WORDS)
         elif word == "placement":
             _once(request.params, "placement", words.take())
+        elif word == "numqueues":
+            _once(request.params, "numqueues", words.number("numqueues"))
         elif word in _END_WORDS:
             _attribute(word, words, request, a)
         elif word is None:
@@ -139,7 +144,8 @@ def link_add(words: Words, request: Request) -> None:
 def _end(words: Words, request: Request, end: dict[str, Any], stops: tuple[str, ...]) -> None:
     """The words of one end, up to a word in `stops` or the end of the line."""
     while words:
-        if words.peek() in stops or ("ifname" in end and any(stop.startswith(words.peek()) for stop in stops)):
+        begins = [stop for stop in stops if stop.startswith(words.peek())]
+        if words.peek() in stops or ("ifname" in end and begins and not "netns".startswith(words.peek())):
             return
         if words.peek() in ("name", "dev"):
             words.take()

@@ -19,7 +19,7 @@ USAGE = """\
 Usage: vethctl [ OPTIONS ] OBJECT COMMAND
        vethctl link add [ dev ] NAME [ END ] type veth
                         [ peer [ name ] NAME [ END ] ]
-                        [ placement { move | inside } ]
+                        [ placement { move | inside } ] [ numqueues NUMBER ]
        vethctl link { del | show } [ dev ] [ NAME ] [ netns NETNS ]
        vethctl softnet [ show ]
        vethctl daemon [ info ]
@@ -30,9 +30,9 @@ where  END := [ netns NETNS ] [ address MAC ] [ mtu BYTES ]
                     -s[tatistics] | -d[etails] | -V[ersion] | -h[elp] }
 Words may be abbreviated. Without -S the socket is $VETHD_SOCKET or
 /run/vethd/control.sock. -s shows counters, -s -s the drop points too, -d pair,
-worker, gro and offloads. `%d` in a NAME asks for a free number. With -n, your
-own namespace is NETNS: ends without a netns are made there, and show lists only
-the links there.
+workers, gro and offloads, and beside -s -s each of several queues. `%d` in a
+NAME asks for a free number. With -n, your own namespace is NETNS: ends without
+a netns are made there, and show lists only the links there.
 """
 _CLONE_NEWNET = 0x40000000
 

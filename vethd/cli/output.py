@@ -63,7 +63,8 @@ def link_rows(pairs: list[Row], stats: dict[str, Row], detail: int) -> Iterator[
                 "peer": {"ifname": peer["ifname"], "netns": peer["netns"], "netns_inode": peer["netns_inode"]},
                 "origin": pair["origin"],
                 "placement": pair["placement"],
-                "worker": pair["worker"],
+                "numqueues": pair["numqueues"],
+                "workers": pair["workers"],
                 "offload": end["offload"],
                 "offload_why": end["offload_why"],
                 "gro": end["gro"],
@@ -78,6 +79,7 @@ def link_rows(pairs: list[Row], stats: dict[str, Row], detail: int) -> Iterator[
                 if detail > 1:
                     row["wire"] = {name: mine[name] for name in ("read", "delivered", "merged", "dropped", "queued")}
                     row["drops"] = mine["drops"]
+                    row["queues"] = mine["queues"]
             yield row
 
 
@@ -94,8 +96,9 @@ def print_links(rows: Iterator[Row], output: Output, details: bool) -> None:
         output.line(f"    link/ether {output.paint(row['address'], 'address')} brd {row['broadcast']} peer {other}")
         if details:
             output.line(
-                f"    vethd pair {row['pair']} end {row['end']} worker {row['worker']} placement {row['placement']}"
-                f" origin {row['origin']} gro {'on' if row['gro'] else 'off'}"
+                f"    vethd pair {row['pair']} end {row['end']} placement {row['placement']} origin {row['origin']}"
+                f" numqueues {row['numqueues']} workers {' '.join(map(str, row['workers']))}"
+                f" gro {'on' if row['gro'] else 'off'}"
             )
             why = f" ({row['offload_why']})" if row["offload_why"] else ""
             output.line(f"    offload {' '.join(row['offload']) or 'none'}{why}")
@@ -109,6 +112,8 @@ def print_links(rows: Iterator[Row], output: Output, details: bool) -> None:
                 _print_table(output, {"drops:": lost})
             else:
                 output.line("    drops: none")
+            if details and row["numqueues"] > 1:
+                _print_columns(output, _QUEUE_COLUMNS, [_queue_columns(queue) for queue in row["queues"]])
 
 
 def _print_table(output: Output, tables: dict[str, dict[str, int]]) -> None:
@@ -126,10 +131,25 @@ def _print_table(output: Output, tables: dict[str, dict[str, int]]) -> None:
         output.line(f"    {' '.join(map(str.rjust, map(str, row.values()), widths))}")
 
 
+_QUEUE_COLUMNS = ("queue", "worker", "read", "delivered", "merged", "dropped")
+
+
+def _queue_columns(queue: Row) -> tuple[str, ...]:
+    values = {**queue, "dropped": sum(queue["drops"].values())}
+    return tuple(str(values[name]) for name in _QUEUE_COLUMNS)
+
+
 def print_softnet(rows: list[Row], output: Output) -> None:
     """One line per worker, in the words of /proc/net/softnet_stat; a dash where a worker is being replaced."""
     names = ("worker", "pid", "processed", "dropped", "time_squeeze", "input_queue_len", "process_queue_len")
-    lines = [names, *(tuple("-" if row[name] is None else str(row[name]) for name in names) for row in rows)]
+    _print_columns(
+        output, names, [tuple("-" if row[name] is None else str(row[name]) for name in names) for row in rows]
+    )
+
+
+def _print_columns(output: Output, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A line of names, and a line per row aligned under it."""
+    lines = [names, *rows]
     widths = [max(7, *map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         output.line(" ".join(map(str.rjust, line, widths)))
@@ -139,11 +159,12 @@ def print_info(info: Row, output: Output) -> None:
     """daemon.info for people."""
     output.line(f"vethd {info['version']} pid {info['pid']} pairs {info['pairs']} of at most {info['max_pairs']}")
     for worker in info["workers"]:
+        load = f"pairs {worker['pairs']} queues {worker['queues']}"
         if worker["pid"] is None:
-            output.line(f"    worker {worker['id']} pairs {worker['pairs']} is being replaced")
+            output.line(f"    worker {worker['id']} {load} is being replaced")
             continue
         output.line(
-            f"    worker {worker['id']} pid {worker['pid']} pairs {worker['pairs']}"
+            f"    worker {worker['id']} pid {worker['pid']} {load}"
             f" datapath {worker['datapath']} frameio {worker['frameio']} ({worker['why']})"
         )
 

@@ -50,8 +50,11 @@ def locate(fd: int) -> Located | None:
             os.close(where)
 
 
-def delete(fd: int) -> None:
-    """Delete the device behind fd, whoever else holds it open, then close fd. Nothing happens when it is gone."""
+def delete(fd: int, *others: int) -> None:
+    """Delete the device behind fd, whoever else holds it open, then close fd. Nothing happens when it is gone.
+
+    others: further queues of the device, to be closed with it.
+    """
     try:
         found = locate(fd)
         if found is not None:
@@ -61,7 +64,8 @@ def delete(fd: int) -> None:
         if error.errno != errno.ENODEV:
             raise
     finally:
-        os.close(fd)
+        for queue in (fd, *others):
+            os.close(queue)
 
 
 def restore_qdisc(fd: int, staging: int) -> None:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import ExitStack
 from typing import Final
 
 import pytun
@@ -21,6 +22,7 @@ _TUNGETIFF: Final = 0x800454D2
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETCARRIER: Final = 0x400454E2
 _TUNGETDEVNETNS: Final = 0x54E3
+_SIOCGIFHWADDR: Final = 0x8927
 
 _IFF_NO_CARRIER: Final = 0x0040
 _IFF_VNET_HDR: Final = 0x4000
@@ -31,6 +33,8 @@ NAME_MAX: Final = 15
 MTU_MIN: Final = 68
 #: A TAP's max_mtu; kernel veth has 65535.
 MTU_MAX: Final = 65521
+#: Most queues of one TAP (MAX_TAP_QUEUES).
+QUEUES_MAX: Final = 256
 
 #: TUNSETOFFLOAD value and the virtio header size it needs, from most to least. 0x1ef: checksum, TSO 4 and 6, ECN, USO,
 #: UDP tunnels (6.17 and later); 0x6f: without tunnels; 0x0f: without USO; 0: none.
@@ -51,13 +55,41 @@ _OFFLOAD_NAMES: Final = (
 GONE: Final = frozenset({errno.EBADFD, errno.EINVAL})
 
 
-def open_queue(name: str) -> int:
-    """Create the TAP `name` in the calling thread's namespace and return its fd, non-blocking and close-on-exec.
+def open_queues(name: str, count: int) -> list[int]:
+    """Create the TAP `name` with so many queues in the calling thread's namespace and return their fds.
 
-    It has a virtio header, no carrier, and goes away with its last fd. Raises TunMissing when /dev/net/tun can't be
-    used, LimitReached when no fd is free, KernelRefused when the kernel refuses the device (EBUSY: the name is taken).
+    It has a virtio header, no carrier, and goes away with its last fd. Raises what open_queue does; nothing is left
+    then.
     """
-    flags = pytun.IFF_TAP | pytun.IFF_NO_PI | _IFF_VNET_HDR | _IFF_NO_CARRIER | _IFF_TUN_EXCL
+    if count == 1:
+        return [open_queue(name)]
+    with ExitStack() as undo:
+        fds = [open_queue(name, pytun.IFF_MULTI_QUEUE | _IFF_TUN_EXCL)]
+        undo.callback(os.close, fds[0])
+        made = current_name(fds[0])  # `name` may have been a pattern
+        for _ in range(1, count):
+            fds.append(open_queue(made, pytun.IFF_MULTI_QUEUE))
+            undo.callback(os.close, fds[-1])
+        if len({_address(fd) for fd in fds}) > 1:  # moved or renamed by somebody, and TUNSETIFF made another device
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        undo.pop_all()
+    return fds
+
+
+def _address(fd: int) -> bytes:
+    """The MAC of the device behind fd; each new device has a random one."""
+    request: bytes = fcntl.ioctl(fd, _SIOCGIFHWADDR, bytes(40))
+    return request[18:24]
+
+
+def open_queue(name: str, flags: int = _IFF_TUN_EXCL) -> int:
+    """Open a queue of the TAP `name` in the calling thread's namespace; its fd, non-blocking and close-on-exec.
+
+    flags: with IFF_TUN_EXCL a device is created, without it the queue is added to one that exists. Raises TunMissing
+    when /dev/net/tun can't be used, LimitReached when no fd is free, KernelRefused when the kernel refuses the device
+    (EBUSY: the name is taken).
+    """
+    flags |= pytun.IFF_TAP | pytun.IFF_NO_PI | _IFF_VNET_HDR | _IFF_NO_CARRIER
     try:
         device = pytun.TunTapDevice(name=name, flags=flags)
     except pytun.Error as error:

@@ -26,12 +26,12 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError, no_fd_left
-from vethd.host import netns, tap
+from vethd.host import netns, steering, tap
 from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
-from vethd.pairs.pair import End, Letter, Pair, PairState, Placement, describe
+from vethd.pairs.pair import End, Letter, Pair, PairState, Placement, Queue, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import EndSpec, PairSpec
 from vethd.pairs.workers import Workers
@@ -40,13 +40,13 @@ from vethd.worker.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An end that exists: its fd, name and index, MAC, the id of its namespace, and its offloads.
+    """An end that exists: the fds of its queues, name and index, MAC, the id of its namespace, and its offloads.
 
     there: requests from within its namespace, for as long as the pair is being made.
     """
 
     there: Rtnl
-    fd: int
+    fds: list[int]
     ifname: str
     ifindex: int
     address: str
@@ -82,20 +82,19 @@ class Creator:
         Raises a VethdError that names end, step and remedy; nothing of the pair is left then.
         Source: veth_newlink in drivers/net/veth.c.
         """
-        for end in (spec.a, spec.b):
-            end.validate()
+        spec.validate()
         with ExitStack() as sockets:
             made: list[Made] = []
             async with AsyncExitStack() as undo:
-                numbers = await self._numbers()
+                numbers = await self._numbers(spec.numqueues)
                 undo.callback(self._registry.give_numbers, numbers)
                 for number in numbers:
                     self._counters.clear(number)
                 undo.push_async_callback(self._close, made)
                 await self._threads.create(_make_devices, spec, self._threads.staging, sockets, made)
-                pair = Pair(placement=spec.placement, origin=spec.origin)
-                pair.b = _end(spec.b, made[0], pair, numbers[1])
-                pair.a = _end(spec.a, made[1], pair, numbers[0])
+                pair = Pair(placement=spec.placement, origin=spec.origin, numqueues=spec.numqueues)
+                pair.b = _end(spec.b, made[0], pair, numbers[1::2])
+                pair.a = _end(spec.a, made[1], pair, numbers[0::2])
                 self._registry.add(pair)
                 undo.callback(self._registry.remove, pair)
                 undo.push_async_callback(self._workers.release, pair)
@@ -113,19 +112,20 @@ class Creator:
             **describe(pair),
             placement=pair.placement,
             origin=pair.origin,
-            worker=pair.worker,
+            numqueues=pair.numqueues,
+            workers=sorted({queues.worker for queues in pair.queues}),
             reason=spec.reason,
         )
         return pair
 
-    async def _numbers(self) -> tuple[int, int]:
-        """Two numbers, those of a pair that is going if need be: who deleted it was told that there is room again.
+    async def _numbers(self, numqueues: int) -> tuple[int, ...]:
+        """Two numbers per queue, those of a pair that is going if need be: who deleted it was told that there is room.
 
         Raises LimitReached.
         """
         while True:
             try:
-                return self._registry.take_numbers()
+                return self._registry.take_numbers(numqueues)
             except LimitReached:
                 if not await self._deleter.one_closed():
                     raise
@@ -148,7 +148,7 @@ class Creator:
             raise _deleted("one of the ends")
 
     async def _close(self, made: list[Made]) -> None:
-        await asyncio.gather(*(self._threads.reap(os.close, one.fd) for one in made))
+        await asyncio.gather(*(self._threads.reap(os.close, fd) for one in made for fd in one.fds))
 
 
 @dataclass(slots=True)
@@ -161,12 +161,11 @@ class _Rising:
     fd: int = -1
 
 
-def _end(spec: EndSpec, made: Made, pair: Pair, number: int) -> End:
+def _end(spec: EndSpec, made: Made, pair: Pair, numbers: tuple[int, ...]) -> End:
     return End(
         pair=pair,
         letter=spec.letter,
-        number=number,
-        fd=made.fd,
+        queues=tuple(map(Queue, numbers, made.fds)),
         ifname=made.ifname,
         ifindex=made.ifindex,
         address=made.address,
@@ -197,7 +196,7 @@ def _make_devices(spec: PairSpec, staging: int, sockets: ExitStack, made: list[M
     if a.ifname == b.ifname and "%" not in a.ifname and netns.identity(a.netns) == netns.identity(b.netns):
         raise _name_taken(b)
     for end in (b, a):
-        device = make_device(end, spec.placement, staging, there[end.letter])
+        device = make_device(end, spec.placement, spec.numqueues, staging, there[end.letter])
         made.append(device)
 
 
@@ -239,8 +238,8 @@ def _step(end: EndSpec, step: str) -> Iterator[None]:
         ) from error
 
 
-def make_device(spec: EndSpec, placement: Placement, staging: int, there: Rtnl) -> Made:
-    """Make one end where it belongs, down and without carrier. Runs on the `create` thread.
+def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: int, there: Rtnl) -> Made:
+    """Make one end where it belongs, down and without carrier, all its queues open. Runs on the `create` thread.
 
     there: requests from within the namespace where it belongs. Raises a VethdError; nothing is left then.
     """
@@ -252,12 +251,17 @@ def make_device(spec: EndSpec, placement: Placement, staging: int, there: Rtnl) 
         with _step(spec, "creating it"):
             if placement == "inside":
                 with netns.inside(spec.netns, staging):
-                    fd = tap.open_queue(name)
+                    fds = tap.open_queues(name, numqueues)
             else:
-                fd = tap.open_queue(name)
-        undo.callback(os.close, fd)
+                fds = tap.open_queues(name, numqueues)
+        for fd in fds:
+            undo.callback(os.close, fd)
+        fd = fds[0]
         with _step(spec, "setting offloads"):
             offload, hdr_len = tap.probe_offload(fd)
+        if numqueues > 1:
+            with _step(spec, "steering its queues"):
+                steering.steer(fd)
         # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
         address = spec.address or _random_address()
         attributes: dict[str, Any] = {
@@ -279,7 +283,7 @@ def make_device(spec: EndSpec, placement: Placement, staging: int, there: Rtnl) 
         with _step(spec, "setting its qdisc"):
             there.set_noqueue(ifindex)
         undo.pop_all()
-    return Made(there, fd, ifname, ifindex, address, nsid, offload, hdr_len)
+    return Made(there, fds, ifname, ifindex, address, nsid, offload, hdr_len)
 
 
 def _bring_up(ends: list[_Rising], copies: ExitStack) -> list[LinkStats]:

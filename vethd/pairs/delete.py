@@ -80,7 +80,7 @@ class Deleter:
         self._log.info("link deleted", **describe(pair), reason=reason)
         self._gone[pair].set()
         results = await dying
-        self._registry.give_numbers(end.number for end in pair.ends)
+        self._registry.give_numbers(queue.number for end in pair.ends for queue in end.queues)
         for end, result in zip(pair.ends, results, strict=True):
             if isinstance(result, BaseException):
                 # It goes with its last descriptor, and the worker's and ours are closed.
@@ -90,7 +90,7 @@ class Deleter:
         key = end.key
         self._leaving[key] = gone
         try:
-            await self._threads.reap(delete, end.fd)
+            await self._threads.reap(delete, *(queue.fd for queue in end.queues))
         finally:
             del self._leaving[key]
             gone.set()  # also when it was not heard of

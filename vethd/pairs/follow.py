@@ -309,8 +309,10 @@ class Follower:
 
     async def _lower_offload(self, end: End, frames: int) -> None:
         lower = tap.lower_offload(end.offload)
-        if not end.pair.is_live() or lower == end.offload:
+        # Each queue's worker reports for itself, at 16 frames and each doubling: as many as one has told is no news.
+        if not end.pair.is_live() or lower == end.offload or frames <= end.hdr_invalid_seen:
             return
+        end.hdr_invalid_seen = frames
         await self._correct(end, tap.set_offload, lower)
         end.offload = lower
         end.offload_why = f"the kernel refused {frames} virtio headers (EINVAL)"

@@ -36,13 +36,24 @@ class PairState(Enum):
     DYING = "dying"
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue of an end.
+
+    number: its number towards the worker, which takes it for an end, and its row in the counters.
+    fd: the supervisor's copy of its fd; the queue lives as long as any copy, and the device as long as any queue.
+    """
+
+    number: int
+    fd: int
+
+
 @dataclass(slots=True, eq=False)
 class End:
     """One end: a TAP device (kernel: net_device and veth_priv).
 
     letter: `a` or `b`; in `link add NAME type veth peer name NAME2`, NAME is a.
-    number: its number towards the worker, and its row in the counters.
-    fd: the supervisor's copy of the TAP's fd; the device lives as long as any copy.
+    queues: all its queues, from its creation to its end; the first one speaks for the device.
     ifname, ifindex, address, mtu, txqlen, up, operstate: as the kernel last said.
     netns: identity of its namespace (device, inode of the nsfs file). nsid: that namespace's id in the staging
     namespace.
@@ -51,12 +62,12 @@ class End:
     gro: frames that wait for it are merged.
     heard: events of the end so far; an answer of the kernel is stale when this grew since it was asked.
     tx_dropped_seen: the kernel's tx_dropped when it was last charged to a drop point.
+    hdr_invalid_seen: frames whose headers the kernel had refused when the offload was last lowered.
     """
 
     pair: Pair
     letter: Letter
-    number: int
-    fd: int
+    queues: tuple[Queue, ...]
     ifname: str
     ifindex: int
     address: str
@@ -72,6 +83,17 @@ class End:
     offload_why: str = ""
     heard: int = 0
     tx_dropped_seen: int = 0
+    hdr_invalid_seen: int = 0
+
+    @property
+    def number(self) -> int:
+        """What stands for the whole end in tables, and where corrections of the whole device are kept."""
+        return self.queues[0].number
+
+    @property
+    def fd(self) -> int:
+        """A descriptor to ask about the device, and to change it."""
+        return self.queues[0].fd
 
     @property
     def peer(self) -> End:
@@ -89,21 +111,43 @@ class End:
 
 
 @dataclass(slots=True, eq=False)
+class QueuePair:
+    """Queue `index` of both ends, which feed each other: what one worker forwards, to which it is a pair of its own.
+
+    worker: slot of that worker, chosen when it takes them.
+    """
+
+    pair: Pair
+    index: int
+    worker: int = 0
+
+    @property
+    def queues(self) -> tuple[Queue, Queue]:
+        """The queues themselves, a's first."""
+        return self.pair.a.queues[self.index], self.pair.b.queues[self.index]
+
+
+@dataclass(slots=True, eq=False)
 class Pair:
     """Two ends and the wire between them.
 
-    worker: slot of the worker that forwards both directions, chosen when it takes them.
+    numqueues: how many queues each end has; fixed for life.
+    queues: what each of them is joined to, and the worker in between.
     carrier: what both TAPs were last told.
     """
 
     placement: Placement
     origin: Origin
-    worker: int = 0
+    numqueues: int = 1
     uuid: UUID = field(default_factory=uuid4)
     state: PairState = PairState.NEW
     carrier: bool = False
     a: End = field(init=False)
     b: End = field(init=False)
+    queues: tuple[QueuePair, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queues = tuple(QueuePair(self, index) for index in range(self.numqueues))
 
     @property
     def ends(self) -> tuple[End, End]:

@@ -14,7 +14,8 @@ from vethd.pairs.pair import End, Pair
 class Registry:
     """The tables. Only the event loop touches them.
 
-    max_ends: how many ends there may be at a time; the counters have as many rows.
+    max_ends: how many ends there may be at a time; the counters have as many rows. An end of several queues counts once
+    per queue.
     """
 
     def __init__(self, max_ends: int) -> None:
@@ -31,13 +32,18 @@ class Registry:
     def __iter__(self) -> Iterator[Pair]:
         return iter(list(self._pairs.values()))
 
-    def take_numbers(self) -> tuple[int, int]:
-        """Two end numbers, lowest first. Raises LimitReached."""
-        if self._numbers_used + 2 > self.max_ends:
+    def take_numbers(self, numqueues: int = 1) -> tuple[int, ...]:
+        """Two numbers per queue of a pair, lowest first. Raises LimitReached."""
+        free = (self.max_ends - self._numbers_used) // 2
+        if free < numqueues:
+            most = self.max_ends // 2
             raise LimitReached(
-                f"{self.max_ends // 2} pairs exist already", hint="delete some, or raise max_pairs in the configuration"
+                f"{most} pairs exist already"
+                if numqueues == 1
+                else f"numqueues {numqueues}: {free} queues are left, of {most} for all pairs together",
+                hint="delete some, or raise max_pairs in the configuration",
             )
-        return self._take_number(), self._take_number()
+        return tuple(self._take_number() for _ in range(2 * numqueues))
 
     def give_numbers(self, numbers: Iterable[int]) -> None:
         """Make numbers free again."""
@@ -50,7 +56,7 @@ class Registry:
         self._pairs[pair.uuid] = pair
         for end in pair.ends:
             self._by_key[end.key] = end
-            self._by_number[end.number] = end
+            self._by_number.update((queue.number, end) for queue in end.queues)
 
     def remove(self, pair: Pair) -> None:
         """Take a pair out; its numbers stay taken until give_numbers."""
@@ -59,7 +65,8 @@ class Registry:
         for end in pair.ends:
             if self._by_key.get(end.key) is end:
                 del self._by_key[end.key]
-            del self._by_number[end.number]
+            for queue in end.queues:
+                del self._by_number[queue.number]
 
     def rekey(self, end: End, nsid: int, ifindex: int) -> None:
         """An end is somewhere else now."""
@@ -77,7 +84,7 @@ class Registry:
         return [end for end in self._by_key.values() if end.nsid == nsid]
 
     def numbered(self, number: int) -> End | None:
-        """The end with this number."""
+        """The end that has a queue of this number."""
         return self._by_number.get(number)
 
     def by_uuid(self, uuid: UUID) -> Pair:

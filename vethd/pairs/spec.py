@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vethd.errors import InvalidAddress, InvalidName, InvalidParams, MtuOutOfRange
-from vethd.host.tap import MTU_MAX, MTU_MIN, NAME_MAX
+from vethd.host.tap import MTU_MAX, MTU_MIN, NAME_MAX, QUEUES_MAX
 from vethd.pairs.pair import Letter, Origin, Placement
 
 #: isspace() of the kernel (lib/ctype.c), which takes 0xA0 for a space too, plus what dev_valid_name refuses.
@@ -55,13 +55,24 @@ class EndSpec:
 
 @dataclass(slots=True)
 class PairSpec:
-    """A pair to be made. reason: for the log; who or what wanted it."""
+    """A pair to be made. numqueues: per end. reason: for the log; who or what wanted it."""
 
     a: EndSpec
     b: EndSpec
     placement: Placement = "move"
     origin: Origin = "api"
+    numqueues: int = 1
     reason: str = ""
+
+    def validate(self) -> None:
+        """Raise the error of the first field that is not valid; names field and remedy."""
+        for end in (self.a, self.b):
+            end.validate()
+        if not 1 <= self.numqueues <= QUEUES_MAX:
+            raise InvalidParams(
+                f"numqueues {self.numqueues} is not in 1..{QUEUES_MAX}",
+                hint=f"the tun driver has at most {QUEUES_MAX} queues per device; more than workers are of no use",
+            )
 
 
 def check_name(name: str, what: str) -> None:

@@ -6,6 +6,10 @@ For the direction that starts at an end::
     read = the kernel's tx_packets of this end            a TAP counts a frame as transmitted when it is read
     delivered = the kernel's rx_packets of its peer       a TAP counts a frame as received when it is written
 
+An end of several queues has a row per queue and is their sum. The kernel counts by device, so what only its counters
+tell - what a dead worker took along, what a ring refused - stands in the correction row of queue 0, and is known of the
+end alone.
+
 The last two let the supervisor compute what a dead worker had in hand. Frames that were never read stand outside of the
 first line, under NO_CARRIER and TAP_RING: the TAP's tx_dropped, told apart by whether it had a carrier meanwhile.
 """
@@ -14,15 +18,32 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from vethd.drops import DROP_TABLE, READ_DROPS, DropPoint
 from vethd.host.locate import locate
 from vethd.host.rtnl import LinkStats, Rtnl, RtnlError
 from vethd.host.threads import HostThreads
 from vethd.pairs.pair import End, Pair
-from vethd.worker.counters import Counters
+from vethd.worker.counters import Counters, EndCounters
 
 _XMIT_DROPS = tuple(point for point in DropPoint if point <= DropPoint.CPU_BACKLOG)
+_WORKER_DROPS = tuple(point for point in DropPoint if point < DropPoint.WORKER_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What workers counted at one queue of an end; see EndStats. drops: from PEER_GONE to WRITE_FAILED."""
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    read: int
+    delivered: int
+    merged: int
+    drops: dict[DropPoint, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +73,9 @@ class EndStats:
 def end_stats(end: End, counters: Counters, kernel: LinkStats | None) -> EndStats:
     """Put the counters of one end together."""
     peer = end.peer
-    mine, correction = counters.load_end(end.number), counters.load_correction(end.number)
+    mine, correction = _rows(end, counters), counters.load_correction(end.number)
     both = mine + correction
-    its = counters.load_end(peer.number) + counters.load_correction(peer.number)
+    its = _rows(peer, counters) + counters.load_correction(peer.number)
     dropped = sum(mine.drops[point] for point in READ_DROPS) + correction.drops[DropPoint.WORKER_LOST]
     return EndStats(
         rx_packets=both.rx_packets,
@@ -71,6 +92,31 @@ def end_stats(end: End, counters: Counters, kernel: LinkStats | None) -> EndStat
         drops={point: both.drops[point] for point in DropPoint},
         kernel=kernel,
     )
+
+
+def queue_stats(end: End, counters: Counters) -> list[QueueStats]:
+    """The counters of each queue of an end."""
+    result = []
+    for queue, other in zip(end.queues, end.peer.queues, strict=True):
+        mine = counters.load_end(queue.number)
+        result.append(
+            QueueStats(
+                rx_packets=mine.rx_packets,
+                rx_bytes=mine.rx_bytes,
+                tx_packets=mine.tx_packets,
+                tx_bytes=mine.tx_bytes,
+                read=mine.read,
+                delivered=counters.load_end(other.number).rx_packets,
+                merged=mine.merged,
+                drops={point: mine.drops[point] for point in _WORKER_DROPS},
+            )
+        )
+    return result
+
+
+def _rows(end: End, counters: Counters) -> EndCounters:
+    """What workers counted at an end, all queues together."""
+    return reduce(add, (counters.load_end(queue.number) for queue in end.queues))
 
 
 def charge_unread(end: End, tx_dropped: int, carrier: bool, counters: Counters) -> None:
@@ -91,9 +137,10 @@ def charge_unread(end: End, tx_dropped: int, carrier: bool, counters: Counters) 
 def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) -> int:
     """Count what a dead worker had in hand as WORKER_LOST; how many frames that was, both directions together.
 
-    kernel: the TAPs' own counters by end number, read after the worker's death and before its successor starts. The
-    rows may lag behind the kernel by what the worker had not published; they are brought up to date first. Bytes of
-    lost frames are not known and not counted, nor are the headers that GRO took off unpublished ones.
+    kernel: the TAPs' own counters by end number, read after the worker's death and before its successor starts, while
+    no other worker has a queue of the pair. The rows may lag behind the kernel by what the worker had not published;
+    they are brought up to date first. Bytes of lost frames are not known and not counted, nor are the headers that GRO
+    took off unpublished ones.
 
     `merged` is published before the write. If the worker dies between the two, the frames of a large one that was not
     written stay merged, and that one alone is lost.
@@ -102,9 +149,9 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
     for end in pair.ends:
         peer = end.peer
         source, sink = kernel[end.number], kernel[peer.number]
-        row = counters.load_end(end.number)
+        row = _rows(end, counters)
         mine, its = counters.load_correction(end.number), counters.load_correction(peer.number)
-        before, peer_before = row + mine, counters.load_end(peer.number) + its
+        before, peer_before = row + mine, _rows(peer, counters) + its
         mine.read += max(0, source.tx_packets - before.read)
         its.rx_packets += max(0, sink.rx_packets - peer_before.rx_packets)
         unpublished_bytes = max(0, sink.rx_bytes - peer_before.rx_bytes)

@@ -1,12 +1,18 @@
-"""`Workers`: which worker forwards a pair, and what happens when one dies.
+"""`Workers`: which worker forwards which queues of a pair, and what happens when one dies.
 
-A slot is a place for a worker and keeps its number, its pairs and its counters while processes come and go. One more
-process, the spare, stands by ready and confined, because a cold start costs a tenth of a second::
+Queue i of one end and queue i of the other are a pair of their own to a worker; those of one pair are spread over the
+workers. A slot is a place for a worker and keeps its number, its queues and its counters while processes come and go.
+One more process, the spare, stands by ready and confined, because a cold start costs a tenth of a second::
 
-    process ends -> what it held is counted (WORKER_LOST) -> the spare takes slot and pairs -> a new spare starts
+    process ends -> what it held is counted (WORKER_LOST) -> the spare takes slot and queues -> a new spare starts
 
 The supervisor's own fds keep the links meanwhile: no device, address or carrier changes, and the TAPs' rings hold up to
 txqueuelen frames.
+
+The count compares with the kernel's counters, which are those of a whole device. So if other workers have queues of the
+same pairs, they hand these in for the time of the count: they deliver what they read, and get them back after it. There
+is one count at a time, and it waits for nothing but answers of workers, which come, or the worker is killed. A worker
+that dies meanwhile is at rest, too: its frames are counted with the others.
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -24,7 +31,7 @@ from vethd.errors import WorkerFailed
 from vethd.frameio.choice import Wanted
 from vethd.host.tap import takes_uso
 from vethd.host.threads import HostThreads
-from vethd.pairs.pair import End, Pair, PairState
+from vethd.pairs.pair import End, Pair, PairState, QueuePair
 from vethd.pairs.registry import Registry
 from vethd.pairs.stats import charge_lost, kernel_stats
 from vethd.worker.channel import Message
@@ -45,13 +52,23 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """number: of the slot. child: the process in it. pairs: what it forwards. serving: set while the child does."""
+    """A place for a worker.
+
+    number: of the slot. child: the process in it. queues: what it forwards.
+    serving: set while it does, and may be told of its queues. counting: it serves, but for a moment hands queues in.
+    """
 
     number: int
     child: Child | None = None
-    pairs: dict[Pair, None] = field(default_factory=dict)
+    queues: dict[QueuePair, None] = field(default_factory=dict)
     serving: asyncio.Event = field(default_factory=asyncio.Event)
+    counting: bool = False
     deaths: deque[float] = field(default_factory=deque)
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """The pairs of which it forwards queues."""
+        return {queues.pair for queues in self.queues}
 
 
 class Reports(Protocol):
@@ -96,6 +113,7 @@ class Workers:
         self._slots = [Slot(number) for number in range(count)]
         self._spare: Child | None = None
         self._spare_lock = asyncio.Lock()
+        self._count_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.reports: Reports | None = None
@@ -114,42 +132,48 @@ class Workers:
     def serving(self) -> list[tuple[Slot, Message]]:
         """Every slot, with what the worker in it said in `ready`; nothing while it is being replaced."""
         return [
-            (slot, slot.child.ready.result() if slot.child is not None and slot.serving.is_set() else {})
+            (slot, slot.child.ready.result() if slot.child and (slot.serving.is_set() or slot.counting) else {})
             for slot in self._slots
         ]
 
     async def take(self, pair: Pair) -> None:
-        """Give a pair to the worker with the fewest pairs; returns when it reads both ends."""
-        while not (slot := min(self._slots, key=lambda slot: (len(slot.pairs), slot.number))).serving.is_set():
-            await slot.serving.wait()
-        if pair.state is PairState.DYING:  # while we waited
-            return
-        slot.pairs[pair] = None
-        pair.worker = slot.number
-        try:
-            await self._add(slot, pair)
-        except WorkerDied:
-            await self._until_serving(slot)  # the successor took it with the others
+        """Give each queue of a pair to the worker with the fewest; returns when all are read at both ends."""
+        for queues in pair.queues:
+            while not (slot := min(self._slots, key=lambda slot: (len(slot.queues), slot.number))).serving.is_set():
+                await slot.serving.wait()
+            if pair.state is PairState.DYING:  # while we waited
+                return
+            slot.queues[queues] = None
+            queues.worker = slot.number
+            try:
+                await self._add(slot, queues)
+            except WorkerDied:
+                await self._until_serving(slot)  # the successor took it with the others
 
     async def release(self, pair: Pair) -> None:
-        """Take a pair from its worker; returns when it has delivered what it had and closed its fds."""
-        slot = self._slots[pair.worker]
-        if slot.pairs.pop(pair, self) is self:  # never taken
-            return
-        if slot.child is None:  # its fds died with the worker, and the successor does not get this pair
+        """Take a pair from its workers; returns when they have delivered what they had and closed its fds."""
+        taken = [(self._slots[queues.worker], queues) for queues in pair.queues]
+        taken = [(slot, queues) for slot, queues in taken if queues in slot.queues]
+        for slot, queues in taken:
+            del slot.queues[queues]
+        await asyncio.gather(*(self._release(slot, queues) for slot, queues in taken))
+
+    async def _release(self, slot: Slot, queues: QueuePair) -> None:
+        if slot.child is None:  # its fds died with the worker, and the successor does not get these queues
             return
         await self._until_serving(slot)
-        try:
-            await self._ask(slot, "del", ends=[end.number for end in pair.ends])
-        except WorkerDied:
-            return  # its fds died with it, and the successor does not get this pair
+        with suppress(WorkerDied):  # the same
+            await self._del(slot, queues)
 
     async def set(self, end: End, **values: Any) -> None:
-        """Tell the worker what changed about an end: mtu, address (hex), netns, carrier, gro; returns when it knows."""
-        slot = self._slots[end.pair.worker]
+        """Tell the workers what changed of an end: mtu, address (hex), netns, carrier, gro; done when they know."""
+        await asyncio.gather(*(self._set(end, queues, values) for queues in end.pair.queues))
+
+    async def _set(self, end: End, queues: QueuePair, values: dict[str, Any]) -> None:
+        slot = self._slots[queues.worker]
         await self._until_serving(slot)
         try:
-            await self._ask(slot, "set", end=end.number, **values)
+            await self._ask(slot, "set", end=end.queues[queues.index].number, **values)
         except WorkerDied:
             await self._until_serving(slot)  # the successor was told with everything else
 
@@ -167,20 +191,25 @@ class Workers:
         return Child(self._loop, self._on_report, self._on_death, self._frameio)
 
     async def _serve(self, slot: Slot) -> None:
-        """Make the child of a slot forward the slot's pairs. Raises WorkerDied."""
+        """Make the child of a slot forward the slot's queues. Raises WorkerDied."""
         child = slot.child
         assert child is not None
         ready = await child.ready
         cpu = self._cpus[slot.number % len(self._cpus)] if self._cpus else None
         await child.hello(slot.number, self._counters.fd, self._counters.ends, cpu)
         await child.request("sysctl", values=self._sysctls)
-        await asyncio.gather(*(self._add(slot, pair) for pair in slot.pairs))
-        slot.serving.set()
+        async with self._count_lock:  # a count of another worker's frames needs these queues at rest
+            if slot.child is child:
+                await asyncio.gather(*(self._add(slot, queues) for queues in slot.queues))
+            if slot.child is not child:
+                raise WorkerDied(child.why_dead)
+            slot.serving.set()
         self._log.info(
             "worker serves",
             worker=slot.number,
             pid=child.pid,
             pairs=len(slot.pairs),
+            queues=len(slot.queues),
             frameio=ready["frameio"],
             why=ready["why"],
         )
@@ -190,13 +219,15 @@ class Workers:
             await slot.serving.wait()
 
     def _ask(self, slot: Slot, op: str, fds: list[int] | None = None, **fields: Any) -> asyncio.Future[None]:
-        assert slot.child is not None
+        if slot.child is None:
+            raise WorkerDied(f"worker {slot.number} is dead")
         return slot.child.request(op, fds, **fields)
 
-    def _add(self, slot: Slot, pair: Pair) -> asyncio.Future[None]:
+    def _add(self, slot: Slot, queues: QueuePair) -> asyncio.Future[None]:
+        pair = queues.pair
         ends = [
             {
-                "number": end.number,
+                "number": end.queues[queues.index].number,
                 "mtu": end.mtu,
                 "address": end.address.replace(":", ""),
                 "netns": end.netns[1],
@@ -207,13 +238,18 @@ class Workers:
             }
             for end in pair.ends
         ]
-        return self._ask(slot, "add", [end.fd for end in pair.ends], ends=ends)
+        return self._ask(slot, "add", [queue.fd for queue in queues.queues], ends=ends)
+
+    def _del(self, slot: Slot, queues: QueuePair) -> asyncio.Future[None]:
+        return self._ask(slot, "del", ends=[queue.number for queue in queues.queues])
 
     def _on_report(self, child: Child, message: Message) -> None:
         slot = next((slot for slot in self._slots if slot.child is child), None)
         end = self._registry.numbered(message["end"])
-        if self.reports is None or slot is None or end is None or end.pair not in slot.pairs:
+        if self.reports is None or slot is None or end is None:
             return  # of an end that went meanwhile
+        if not any(queues in slot.queues for queues in end.pair.queues):
+            return
         if message["op"] == "gone":
             self.reports.gone(end)
         else:
@@ -244,7 +280,8 @@ class Workers:
         if delay:
             self._log.warning("worker restart delayed", worker=slot.number, seconds=delay)
             await asyncio.sleep(delay)
-        lost = await self._insist(self._count_lost, slot)
+        async with self._count_lock:
+            lost = await self._insist(self._count_lost, slot)
         if self._spare is not None:
             slot.child, self._spare = self._spare, None
         else:
@@ -281,9 +318,41 @@ class Workers:
         return 0.0 if extra <= 0 else min(RESTART_DELAY_FIRST * 2 ** (extra - 1), RESTART_DELAY_MAX)
 
     async def _count_lost(self, slot: Slot) -> int:
-        kernel = await kernel_stats([end for pair in slot.pairs for end in pair.ends], self._threads)
-        return sum(
-            charge_lost(pair, kernel, self._counters)
-            for pair in slot.pairs
-            if all(end.number in kernel for end in pair.ends)
-        )
+        """Count what the dead worker of a slot had in hand; how many frames that was. Raises OSError."""
+        async with self._at_rest(slot.pairs):
+            kernel = await kernel_stats([end for pair in slot.pairs for end in pair.ends], self._threads)
+            return sum(
+                charge_lost(pair, kernel, self._counters)
+                for pair in slot.pairs
+                if all(end.number in kernel for end in pair.ends)
+            )
+
+    @asynccontextmanager
+    async def _at_rest(self, pairs: Collection[Pair]) -> AsyncIterator[None]:
+        """During the body no worker has a queue of these pairs; what was read of them before is delivered.
+
+        Workers that serve only: the others are dead, or wait for the lock that the caller holds.
+        """
+        held = [(slot, [queues for queues in slot.queues if queues.pair in pairs]) for slot in self._slots]
+        held = [(slot, mine) for slot, mine in held if mine and slot.serving.is_set()]
+        for slot, _mine in held:
+            slot.serving.clear()
+            slot.counting = True
+        try:
+            await asyncio.gather(*(self._hand_in(slot, mine) for slot, mine in held))
+            yield
+        finally:
+            await asyncio.gather(*(self._give_back(slot, mine) for slot, mine in held))
+
+    async def _hand_in(self, slot: Slot, queues: list[QueuePair]) -> None:
+        with suppress(WorkerDied):  # then they are at rest, too
+            await asyncio.gather(*(self._del(slot, each) for each in queues))
+
+    async def _give_back(self, slot: Slot, queues: list[QueuePair]) -> None:
+        """Let a worker forward queues again; whoever released one meanwhile waits to take it from it."""
+        with suppress(WorkerDied):  # then its successor gets them
+            if slot.child is not None:
+                await asyncio.gather(*(self._add(slot, each) for each in queues))
+            if slot.child is not None:
+                slot.serving.set()
+        slot.counting = False

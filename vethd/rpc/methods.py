@@ -16,15 +16,17 @@ from pydantic import BaseModel, ValidationError
 from structlog.typing import FilteringBoundLogger
 
 from vethd import __version__
+from vethd.drops import DropPoint
 from vethd.errors import InvalidParams, NoSuchLink, NoSuchNetns, ShuttingDown, VethdError
 from vethd.host import netns, tap
+from vethd.host.rtnl import LinkStats
 from vethd.host.threads import HostThreads
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import End, Letter, Pair, PairState
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT, EndSpec, PairSpec
-from vethd.pairs.stats import EndStats, charge_unread, end_stats, kernel_stats
+from vethd.pairs.stats import charge_unread, end_stats, kernel_stats, queue_stats
 from vethd.pairs.workers import Workers
 from vethd.rpc.access import Role
 from vethd.rpc.envelope import Envelope, refusal
@@ -176,7 +178,8 @@ class Methods:
             b = EndParams(mtu=a.mtu, txqueuelen=a.txqueuelen)
         with call.netns(a.netns, "end a: netns") as a_netns, call.netns(b.netns, "end b: netns") as b_netns:
             ends = _end_spec("a", a, a_netns), _end_spec("b", b, b_netns)
-            spec = PairSpec(*ends, params.placement, reason=f"link.add by {call.peer}")
+            reason = f"link.add by {call.peer}"
+            spec = PairSpec(*ends, params.placement, numqueues=params.numqueues, reason=reason)
             pair = await self._creator.newlink(spec)
         return _pair_result(pair)
 
@@ -209,7 +212,7 @@ class Methods:
         rows: list[PairStats] = []
         for pair in pairs:
             if pair.state is PairState.LIVE:
-                a, b = (_stats_result(end_stats(end, self._counters, kernel.get(end.number))) for end in pair.ends)
+                a, b = (_stats_result(end, self._counters, kernel.get(end.number)) for end in pair.ends)
                 rows.append({"uuid": str(pair.uuid), "ends": {"a": a, "b": b}})
         return {"pairs": rows}
 
@@ -243,6 +246,7 @@ class Methods:
                     "id": slot.number,
                     "pid": ready.get("pid"),
                     "pairs": len(slot.pairs),
+                    "queues": len(slot.queues),
                     "datapath": ready.get("datapath"),
                     "frameio": ready.get("frameio"),
                     "why": ready.get("why"),
@@ -325,7 +329,8 @@ def _pair_result(pair: Pair, name_of: NameOf = netns.name_of) -> PairResult:
         "pair": str(pair.uuid),
         "origin": pair.origin,
         "placement": pair.placement,
-        "worker": pair.worker,
+        "numqueues": pair.numqueues,
+        "workers": [queues.worker for queues in pair.queues],
         "a": _end_result(pair.a, name_of),
         "b": _end_result(pair.b, name_of),
     }
@@ -349,8 +354,12 @@ def _end_result(end: End, name_of: NameOf) -> EndResult:
     }
 
 
-def _stats_result(stats: EndStats) -> EndStatsResult:
-    kernel = stats.kernel
+def _drops(drops: dict[DropPoint, int]) -> dict[str, int]:
+    return {point.name: frames for point, frames in drops.items()}
+
+
+def _stats_result(end: End, counters: Counters, kernel: LinkStats | None) -> EndStatsResult:
+    stats = end_stats(end, counters, kernel)
     return {
         "rx_packets": stats.rx_packets,
         "rx_bytes": stats.rx_bytes,
@@ -363,7 +372,22 @@ def _stats_result(stats: EndStats) -> EndStatsResult:
         "merged": stats.merged,
         "dropped": stats.dropped,
         "queued": stats.queued,
-        "drops": {point.name: frames for point, frames in stats.drops.items()},
+        "drops": _drops(stats.drops),
+        "queues": [
+            {
+                "queue": queues.index,
+                "worker": queues.worker,
+                "rx_packets": row.rx_packets,
+                "rx_bytes": row.rx_bytes,
+                "tx_packets": row.tx_packets,
+                "tx_bytes": row.tx_bytes,
+                "read": row.read,
+                "delivered": row.delivered,
+                "merged": row.merged,
+                "drops": _drops(row.drops),
+            }
+            for queues, row in zip(end.pair.queues, queue_stats(end, counters), strict=True)
+        ],
         "kernel": None
         if kernel is None
         else {

@@ -71,11 +71,13 @@ class LinkAddParams(_Params):
     a, b: the ends; without b the peer gets a's mtu and txqueuelen and a name of its own, as with `ip link add type
     veth`.
     placement: `move` (the pair dies with a namespace) or `inside` (quick; keeps the namespaces alive).
+    numqueues: of each end, 1 to 256; the flows are spread over them, and they over the workers.
     """
 
     a: EndParams = EndParams()
     b: EndParams | None = None
     placement: Literal["move", "inside"] = "move"
+    numqueues: int = 1
 
 
 class LinkSelector(_Params):
@@ -129,12 +131,13 @@ class EndResult(TypedDict):
 
 
 class PairResult(TypedDict):
-    """A pair as it is now."""
+    """A pair as it is now. workers: which one forwards each queue."""
 
     pair: str
     origin: str
     placement: str
-    worker: int
+    numqueues: int
+    workers: list[int]
     a: EndResult
     b: EndResult
 
@@ -156,10 +159,30 @@ class KernelStats(TypedDict):
     tx_dropped: int
 
 
+class QueueStatsResult(TypedDict):
+    """What the worker of one queue of an end counted there; the names are those of EndStatsResult.
+
+    What only the kernel's counters of the whole device tell is in the end's totals alone: WORKER_LOST, TAP_RING, and
+    what a worker had not published when it died.
+    """
+
+    queue: int
+    worker: int
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    read: int
+    delivered: int
+    merged: int
+    drops: dict[str, int]
+
+
 class EndStatsResult(TypedDict):
     """Counters of an end; frames and bytes. rx_* and tx_* as kernel veth charges them.
 
     read, delivered, merged, dropped, queued: the direction that starts here. drops: by point, of that direction.
+    queues: the same by queue.
     """
 
     rx_packets: int
@@ -174,6 +197,7 @@ class EndStatsResult(TypedDict):
     dropped: int
     queued: int
     drops: dict[str, int]
+    queues: list[QueueStatsResult]
     kernel: KernelStats | None
 
 
@@ -221,6 +245,7 @@ class WorkerRow(TypedDict):
     id: int
     pid: int | None
     pairs: int
+    queues: int
     datapath: str | None
     frameio: str | None
     why: str | None

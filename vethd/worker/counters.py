@@ -3,7 +3,7 @@
 
 ::
 
-    row 0 .. ends-1           end N, written by the worker that forwards it
+    row 0 .. ends-1           end N (to the supervisor: one queue of an end), written by the worker that forwards it
     row ends .. 2*ends-1      corrections of end N, written by the supervisor: what the kernel's counters tell about
                               frames that a dead worker held, or that a TAP dropped before anybody read them
     row 2*ends ..             softnet row of worker slot K, written by that worker
