@@ -6,6 +6,7 @@
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
+PEERS := vdeplug socat openvswitch-switch  # what else joins two TAPs; `make bench` compares
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What make setup takes from Debian, and what for.
@@ -59,14 +60,18 @@ check: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
+# QUICK=1: ours and kernel veth alone, short runs. Otherwise also the neighbours, and the chart.
 bench: $(VENV)/.ready
-	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+	@$(if $(QUICK),,$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(PEERS) >/dev/null)
+	@$(if $(QUICK),,$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]')
+	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick,--json bench.json --png bench.png) $(ARGS)
+	@$(if $(QUICK),,$(SUDO) $(VENV)/bin/python -m benchmarks.measure_pairs)
 
 # Resolves the ranges of pyproject.toml anew, in an environment that holds nothing else.
 lock:
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	$(PYTHON) -m venv "$$tmp" && \
-	"$$tmp"/bin/pip install -qq --disable-pip-version-check --upgrade setuptools 'Cython>=3.1,<4' --editable '.[test]' && \
+	"$$tmp"/bin/pip install -qq --disable-pip-version-check --upgrade setuptools 'Cython>=3.1,<4' --editable '.[bench,test]' && \
 	{ echo '# Written by `make lock` on Python 3.11: what CI and `make setup` install.'; \
 	  "$$tmp"/bin/pip freeze --all --exclude-editable --exclude pip; } > "$$tmp"/lock && \
 	cp "$$tmp"/lock requirements.lock
@@ -74,4 +79,4 @@ lock:
 clean:
 	@$(SUDO) rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	@$(SUDO) find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@$(SUDO) rm -f vethd/*/*.so vethd/datapath/*.c vethd/frameio/*.c
+	@$(SUDO) rm -f vethd/*/*.so vethd/*/*.c

@@ -51,6 +51,16 @@ class Daemon:
         """Run vethctl against this daemon."""
         call(str(PROGRAMS / "vethctl"), "-S", str(self.path), *words)
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that serve, as `daemon.info` shows them."""
+        serving: list[dict[str, Any]] = self.request("daemon.info")["workers"]
+        return serving
+
+    def pids(self) -> list[int]:
+        """The supervisor and the workers that serve."""
+        info = self.request("daemon.info")
+        return [info["pid"], *(worker["pid"] for worker in info["workers"])]
+
     def engine(self) -> str:
         """Version and engine in one line: what runs the datapath, what does the frame I/O, and why."""
         info = self.request("daemon.info")
@@ -69,24 +79,26 @@ class Daemon:
 
 
 @contextmanager
-def private_daemon(directory: Path, env: Mapping[str, str]) -> Iterator[Daemon]:
-    """Start vethd with socket and log in `directory`, yield it once the socket accepts, stop it when the block ends.
+def private_daemon(directory: Path, env: Mapping[str, str], config: str = "") -> Iterator[Daemon]:
+    """Start vethd with its files in `directory`, yield it once the socket accepts, stop it when the block ends.
 
-    env: on top of this process's environment.
+    env: on top of this process's environment, whose own VETHD_ variables do not reach the daemon: a link is what its
+    name says. config: TOML.
     """
-    path, log = directory / "control.sock", directory / "vethd.log"
+    path, log, config_file = directory / "control.sock", directory / "vethd.log", directory / "vethd.toml"
+    config_file.write_text(config)
     program = PROGRAMS / "vethd"
     if not program.exists():
         raise BenchmarkError(f"{program} is missing: `make setup` installs it")
     with log.open("wb") as sink:
         # A session of its own: Ctrl-C must reach the benchmark only, which then takes the pair down in order.
         process = subprocess.Popen(
-            (str(program), "--socket", str(path)),
+            (str(program), "--config", str(config_file), "--socket", str(path)),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | env,
+            env={name: value for name, value in os.environ.items() if not name.startswith("VETHD_")} | dict(env),
         )
     try:
         _wait_until_it_accepts(process, path, log)

@@ -1,4 +1,4 @@
-"""Round trips one at a time: an ICMP echo answered by the far kernel (ping), and UDP answered by a far process."""
+"""Round trips one at a time: an ICMP echo answered by the far kernel (ping), UDP and TCP answered by a far process."""
 
 from __future__ import annotations
 
@@ -14,31 +14,26 @@ WARM_UP: Final = "500"  # round trips not counted
 
 
 class RoundTrip:
-    """Ping and UDP, a closed loop each."""
+    """Ping, UDP, and TCP over one connection, a closed loop each."""
 
-    title = "round trips, ping and UDP"
-    metrics = (
-        Metric("ping_p50", "ping round trip, p50", "us", is_time=True),
-        Metric("ping_p99", "ping round trip, p99", "us", is_time=True),
-        Metric("udp_rtt_p50", "UDP round trip, p50", "us", is_time=True),
-        Metric("udp_rtt_p99", "UDP round trip, p99", "us", is_time=True),
+    word = "round-trip"
+    title = "round trips"
+    metrics = tuple(
+        Metric(f"{key}_{point}", f"{name} round trip, {point}", "us", less_is_better=True, is_time=True)
+        for key, name in (("ping", "ping"), ("udp_rtt", "UDP"), ("tcp_rtt", "TCP"))
+        for point in ("p50", "p99")
     )
 
     def run(self, link: Link, plan: Plan, programs: Path) -> Reading:
         """`plan.round_trips` of each protocol; answers that never came are listed as losses."""
         program = str(compile_source("round_trip.c", programs))
-        ping = _client(link, program, "icmp", "0", plan)
-        with running(link.b.netns, program, "echo", link.b.address, PORT) as server:
-            wait_for_line(server, "ready")
-            udp = _client(link, program, "udp", PORT, plan)
-        values = {
-            "ping_p50": ping["p50"] / 1000,
-            "ping_p99": ping["p99"] / 1000,
-            "udp_rtt_p50": udp["p50"] / 1000,
-            "udp_rtt_p99": udp["p99"] / 1000,
-        }
-        lost = {"ping without answer": ping["lost"], "UDP without answer": udp["lost"]}
-        return Reading(values, {what: n for what, n in lost.items() if n})
+        seen = {"ping": _client(link, program, "icmp", "0", plan)}
+        for protocol in ("udp", "tcp"):
+            with running(link.b.netns, program, f"echo-{protocol}", link.b.address, PORT) as server:
+                wait_for_line(server, "ready")
+                seen[f"{protocol}_rtt"] = _client(link, program, protocol, PORT, plan)
+        values = {f"{key}_{point}": times[point] / 1000 for key, times in seen.items() for point in ("p50", "p99")}
+        return Reading(values, {f"{key} without answer": times["lost"] for key, times in seen.items() if times["lost"]})
 
 
 def _client(link: Link, program: str, protocol: str, port: str, plan: Plan) -> Figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -27,34 +27,49 @@ class Spread:
 class Row:
     """One metric on one link.
 
-    runs: the values in the order in which they were measured.
+    runs: the values in the order in which they were measured; None for a run that failed.
     ratio, difference: to the first link, run by run (each run stands right after its own run of the first link), and
         then the spread of those; None for the first link itself, and for a ratio to zero.
     """
 
     metric: Metric
     link: str
-    runs: list[float]
+    runs: list[float | None]
     value: Spread
     ratio: Spread | None
     difference: Spread | None
 
 
-def rows(metrics: Sequence[Metric], readings: dict[str, list[Reading]]) -> list[Row]:
-    """The rows of `metrics`; `readings` are the runs of each link by its name, the link to compare with first."""
-    reference = next(iter(readings))
+def rows(metrics: Sequence[Metric], readings: Mapping[str, Sequence[Reading | None]]) -> list[Row]:
+    """The rows of `metrics`; `readings` are the runs of each link by its name, the link to compare with first.
+
+    A run that failed is None. A link without a single value of a metric has no row there.
+    """
+    reference = next(iter(readings), None)
     made: list[Row] = []
     for metric in metrics:
-        base = [reading.values[metric.key] for reading in readings[reference]]
-        for link, of_link in readings.items():
-            runs = [reading.values[metric.key] for reading in of_link]
+        runs = {link: [_value(reading, metric) for reading in of_link] for link, of_link in readings.items()}
+        for link, of_link in runs.items():
+            values = [run for run in of_link if run is not None]
+            if not values:
+                continue
             ratio = difference = None
-            if link != reference:
-                difference = Spread.of([run - its for run, its in zip(runs, base, strict=True)])
-                if all(base):
-                    ratio = Spread.of([run / its for run, its in zip(runs, base, strict=True)])
-            made.append(Row(metric, link, runs, Spread.of(runs), ratio, difference))
+            if link != reference and reference is not None:
+                both = [
+                    (run, its)
+                    for run, its in zip(of_link, runs[reference], strict=True)
+                    if run is not None and its is not None
+                ]
+                if both:
+                    difference = Spread.of([run - its for run, its in both])
+                    if all(its for _, its in both):
+                        ratio = Spread.of([run / its for run, its in both])
+            made.append(Row(metric, link, of_link, Spread.of(values), ratio, difference))
     return made
+
+
+def _value(reading: Reading | None, metric: Metric) -> float | None:
+    return None if reading is None else reading.values.get(metric.key)
 
 
 def table(made: Sequence[Row]) -> str:
@@ -84,10 +99,10 @@ def table(made: Sequence[Row]) -> str:
     )
 
 
-def losses(link: str, readings: Sequence[Reading]) -> str:
+def losses(link: str, readings: Sequence[Reading | None]) -> str:
     """Where packets were lost on `link`, summed over its runs; empty when nothing was."""
     total: dict[str, int] = {}
-    for reading in readings:
+    for reading in filter(None, readings):
         for place, packets in reading.losses.items():
             total[place] = total.get(place, 0) + packets
     return f"  {link}: " + ", ".join(f"{place} {packets}" for place, packets in total.items()) if total else ""
@@ -99,6 +114,7 @@ def as_json(row: Row) -> dict[str, object]:
         "key": row.metric.key,
         "title": row.metric.title,
         "unit": row.metric.unit,
+        "less_is_better": row.metric.less_is_better,
         "link": row.link,
         "runs": row.runs,
         **asdict(row.value),

@@ -1,6 +1,7 @@
 /* Round trips one at a time, each timed with a nanosecond clock.
  *
- *   round_trip udp ADDRESS PORT WARMUP COUNT     against `round_trip echo ADDRESS PORT`, which prints "ready" when bound
+ *   round_trip udp ADDRESS PORT WARMUP COUNT     against `round_trip echo-udp ADDRESS PORT`, which prints "ready" when bound
+ *   round_trip tcp ADDRESS PORT WARMUP COUNT     against `round_trip echo-tcp ADDRESS PORT`, one connection, TCP_NODELAY
  *   round_trip icmp ADDRESS 0 WARMUP COUNT       against the far kernel, as ping does
  *
  * A closed loop: the next request leaves when the answer is there, so CPUs do not fall asleep in between and no queue
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/ip.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +27,7 @@
 
 #include <linux/icmp.h>
 
+enum protocol { UDP, TCP, ICMP };
 enum { PAYLOAD = 56 }; /* what ping sends; the sequence number stands in front */
 
 struct request {
@@ -40,13 +43,13 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     fprintf(stderr, "round_trip: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
-static void wrong(const char *what)
+static _Noreturn void wrong(const char *what)
 {
     fprintf(stderr, "round_trip: %s\n", what);
     exit(2);
@@ -87,10 +90,41 @@ static _Noreturn void run_echo(int sock)
     }
 }
 
+static void send_at_once(int sock)
+{
+    int on = 1;
+
+    if (setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        die("TCP_NODELAY");
+}
+
+/* One connection; ends with it. */
+static int run_echo_tcp(int listener)
+{
+    uint8_t data[PAYLOAD];
+    ssize_t n;
+    int sock;
+
+    if (listen(listener, 1) < 0)
+        die("listen");
+    puts("ready");
+    fflush(stdout);
+    if ((sock = accept(listener, NULL, NULL)) < 0)
+        die("accept");
+    send_at_once(sock);
+    while ((n = recv(sock, data, sizeof data, MSG_WAITALL)) == (ssize_t)sizeof data)
+        if (send(sock, data, sizeof data, MSG_NOSIGNAL) < 0)
+            die("send");
+    if (n < 0 && errno != ECONNRESET)
+        die("recv");
+    return 0;
+}
+
 /* Sends request number `sequence` and waits for its answer; nanoseconds, or 0 when none came within a second. */
-static uint64_t one_round_trip(int sock, int icmp, struct request *request, uint32_t sequence)
+static uint64_t one_round_trip(int sock, enum protocol protocol, struct request *request, uint32_t sequence)
 {
     uint8_t answer[2048];
+    int icmp = protocol == ICMP;
     const void *from = icmp ? (const void *)request : (const void *)&request->sequence;
     size_t length = icmp ? sizeof *request : (size_t)PAYLOAD;
     uint64_t start;
@@ -105,9 +139,12 @@ static uint64_t one_round_trip(int sock, int icmp, struct request *request, uint
     if (send(sock, from, length, 0) < 0 && errno != ENOBUFS)
         die("send");
     for (;;) {
-        ssize_t n = recv(sock, answer, sizeof answer, 0);
+        /* A stream has no ends of messages. */
+        ssize_t n = protocol == TCP ? recv(sock, answer, PAYLOAD, MSG_WAITALL) : recv(sock, answer, sizeof answer, 0);
         uint64_t end = now_ns();
         size_t skip = 0;
+        if (protocol == TCP && n >= 0 && n < PAYLOAD)
+            wrong("the connection broke, or an answer took longer than a second");
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -129,7 +166,7 @@ static uint64_t one_round_trip(int sock, int icmp, struct request *request, uint
     }
 }
 
-static int run_client(int sock, int icmp, uint32_t warmup, uint32_t count)
+static int run_client(int sock, enum protocol protocol, uint32_t warmup, uint32_t count)
 {
     struct request request = {.icmp = {.type = ICMP_ECHO}};
     uint64_t *times = calloc(count, sizeof *times);
@@ -139,7 +176,7 @@ static int run_client(int sock, int icmp, uint32_t warmup, uint32_t count)
         die("calloc");
     request.icmp.un.echo.id = (uint16_t)getpid();
     for (uint32_t i = 0; i < warmup + count; i++) {
-        uint64_t took = one_round_trip(sock, icmp, &request, i);
+        uint64_t took = one_round_trip(sock, protocol, &request, i);
         if (!took)
             lost++;
         else if (i >= warmup)
@@ -157,31 +194,52 @@ int main(int argc, char **argv)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     struct timeval second = {.tv_sec = 1};
+    int on = 1;
     struct icmp_filter only_replies = {.data = ~(1u << ICMP_ECHOREPLY)};
-    int icmp, sock;
+    enum protocol protocol;
+    const char *name;
+    int echo, sock;
 
     if (argc < 4)
-        wrong("round_trip echo ADDRESS PORT | udp|icmp ADDRESS PORT WARMUP COUNT");
+        wrong("round_trip echo-udp|echo-tcp ADDRESS PORT | udp|tcp|icmp ADDRESS PORT WARMUP COUNT");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would stop an echo server whose benchmark was killed */
-    icmp = !strcmp(argv[1], "icmp");
+    echo = !strncmp(argv[1], "echo-", 5);
+    name = argv[1] + (echo ? 5 : 0);
+    if (!strcmp(name, "udp"))
+        protocol = UDP;
+    else if (!strcmp(name, "tcp"))
+        protocol = TCP;
+    else if (!strcmp(name, "icmp") && !echo)
+        protocol = ICMP;
+    else
+        wrong("echo-udp, echo-tcp, udp, tcp or icmp");
     if (inet_pton(AF_INET, argv[2], &address.sin_addr) != 1)
         wrong("not an IPv4 address");
     address.sin_port = htons((uint16_t)strtoul(argv[3], NULL, 10));
-    sock = icmp ? socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) : socket(AF_INET, SOCK_DGRAM, 0);
+    if (protocol == ICMP)
+        sock = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+    else
+        sock = socket(AF_INET, protocol == TCP ? SOCK_STREAM : SOCK_DGRAM, 0);
     if (sock < 0)
         die("socket");
-    if (!strcmp(argv[1], "echo")) {
+    if (echo) {
+        if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) /* the last round's connection lingers */
+            die("SO_REUSEADDR");
         if (bind(sock, (const struct sockaddr *)&address, sizeof address) < 0)
             die("bind");
+        if (protocol == TCP)
+            return run_echo_tcp(sock);
         run_echo(sock);
     }
-    if (argc != 6 || (!icmp && strcmp(argv[1], "udp")))
-        wrong("round_trip udp|icmp ADDRESS PORT WARMUP COUNT");
-    if (icmp && setsockopt(sock, SOL_RAW, ICMP_FILTER, &only_replies, sizeof only_replies) < 0)
+    if (argc != 6)
+        wrong("round_trip udp|tcp|icmp ADDRESS PORT WARMUP COUNT");
+    if (protocol == ICMP && setsockopt(sock, SOL_RAW, ICMP_FILTER, &only_replies, sizeof only_replies) < 0)
         die("ICMP_FILTER");
     if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second) < 0)
         die("SO_RCVTIMEO");
     if (connect(sock, (const struct sockaddr *)&address, sizeof address) < 0)
         die("connect");
-    return run_client(sock, icmp, (uint32_t)strtoul(argv[4], NULL, 10), (uint32_t)strtoul(argv[5], NULL, 10));
+    if (protocol == TCP)
+        send_at_once(sock);
+    return run_client(sock, protocol, (uint32_t)strtoul(argv[4], NULL, 10), (uint32_t)strtoul(argv[5], NULL, 10));
 }
