@@ -21,6 +21,7 @@ from tests.kit.rpc import RpcError
 from vethd.errors import KINDS, VethdError
 from vethd.rpc.access import Peer, Role
 from vethd.rpc.methods import Methods
+from vethd.rpc.stats import StatsMethods
 
 TESTS = Path(__file__).parent
 
@@ -338,7 +339,8 @@ class BrokenConnection:
 async def test_internal_is_told_and_logged_and_descriptors_are_closed() -> None:
     broken: Any = None
     with structlog.testing.capture_logs() as logged:
-        methods = Methods(broken, broken, broken, broken, broken, broken, structlog.get_logger())
+        table = StatsMethods(broken, broken, broken, broken).table
+        methods = Methods(table, structlog.get_logger())
         readable, writable = os.pipe()
         os.close(writable)
         line = b'{"jsonrpc": "2.0", "id": 1, "method": "softnet.get"}'

@@ -27,7 +27,7 @@ def test_pipelined_requests_are_answered_in_order(talk: Talk) -> None:
 def test_a_slow_request_is_not_overtaken_by_a_quick_one_behind_it(talk: Talk) -> None:
     talk.say(request("slow", "stats.get"))
     talk.say(request("quick", "link.get"))
-    talk.hear(result("slow", {"pairs": []}))
+    talk.hear(result("slow", {"pairs": [], "cursor": None, "interval": None}))
     talk.hear(refused("quick", "invalid_params"))
 
 

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 
 import vethd
+import vethd.rpc.schema.daemon
+import vethd.rpc.schema.stats
 from tests.kit.daemon import Daemon
 from tests.kit.links import read_link
 from tests.kit.netns import Namespaces, inside, netns_inode
@@ -15,10 +17,9 @@ from tests.kit.pairs import Pair, make_pair
 from tests.kit.rpc import RpcError
 from tests.rpc.talk import Talk, refused, request, result
 from vethd.drops import DropPoint
-from vethd.rpc import schema
 
 END = {
-    *("ifname", "ifindex", "netns", "netns_inode", "address", "mtu", "txqueuelen"),
+    *("ifname", "ifindex", "netns", "netns_inode", "address", "mtu", "txqueuelen", "alias"),
     *("up", "carrier", "operstate", "offload", "offload_why", "gro"),
 }
 
@@ -143,9 +144,9 @@ def test_stats_have_every_counter_and_every_drop_point(shared_daemon: Daemon, tw
     (pair,) = shared_daemon.call("stats.get", {"ifname": one.a.name})["pairs"]
     assert pair["uuid"] == one.uuid
     for end in pair["ends"].values():
-        assert end.keys() == schema.EndStatsResult.__annotations__.keys()
+        assert end.keys() == vethd.rpc.schema.stats.EndStatsResult.__annotations__.keys()
         assert list(end["drops"]) == [point.name for point in DropPoint]
-        assert end["kernel"].keys() == schema.KernelStats.__annotations__.keys()
+        assert end["kernel"].keys() == vethd.rpc.schema.stats.KernelStats.__annotations__.keys()
 
 
 def test_softnet_and_info_have_a_row_per_worker(
@@ -153,16 +154,16 @@ def test_softnet_and_info_have_a_row_per_worker(
 ) -> None:
     daemon = start_daemon(config="[worker]\ncount = 2\n[limits]\nmax_pairs = 7\n")
     info = daemon.call("daemon.info")
-    assert info.keys() == schema.DaemonInfo.__annotations__.keys()
+    assert info.keys() == vethd.rpc.schema.daemon.DaemonInfo.__annotations__.keys()
     assert (info["version"], info["pid"]) == (vethd.__version__, daemon.pid)
     assert (info["pairs"], info["max_pairs"]) == (0, 7)
     assert [row["id"] for row in info["workers"]] == [0, 1]
     for row in info["workers"]:
-        assert row.keys() == schema.WorkerRow.__annotations__.keys()
+        assert row.keys() == vethd.rpc.schema.daemon.WorkerRow.__annotations__.keys()
         assert row["datapath"] in ("compiled", "interpreted")
         assert row["frameio"] in ("uring", "syscalls")
         assert row["why"]
     rows = daemon.worker_rows()
     assert [row["pid"] for row in rows] == [row["pid"] for row in info["workers"]]
-    assert all(row.keys() == schema.SoftnetRow.__annotations__.keys() for row in rows)
+    assert all(row.keys() == vethd.rpc.schema.stats.SoftnetRow.__annotations__.keys() for row in rows)
     assert json.dumps(rows)

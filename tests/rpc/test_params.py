@@ -8,14 +8,21 @@ from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.rpc.talk import Talk, refused, request, result
 
-END_FIELDS = "ifname, netns, address, mtu, txqueuelen, gro, up"
+END_FIELDS = "ifname, netns, address, mtu, txqueuelen, alias, gro, up"
+PAIR_FIELDS = "a, b, placement, numqueues, overload, labels, origin"
+SELECTOR = "ifname, netns, pair, end"
 UUID = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.mark.parametrize(
     ("method", "params", "message", "hint"),
     [
-        ("link.add", {"c": {}}, "c: unknown", "known: a, b, placement, numqueues"),
+        (
+            "link.add",
+            {"c": {}},
+            "c: unknown",
+            "known: a, b, placement, numqueues, overload, labels, origin, pairs, token",
+        ),
         ("link.add", {"a": {"colour": "red"}}, "a.colour: unknown", f"known in a: {END_FIELDS}"),
         ("link.add", {"b": {"name": "x"}}, "b.name: unknown", f"known in b: {END_FIELDS}"),
         (
@@ -24,10 +31,15 @@ UUID = "00000000-0000-4000-8000-000000000000"
             "a.netns.inode: unknown",
             "known in netns in a: name, path, pid, fd",
         ),
-        ("link.del", {"ifname": "x", "force": True}, "force: unknown", "known: ifname, netns, pair"),
-        ("link.get", {"dev": "x", "ifname": "x"}, "dev: unknown", "known: ifname, netns, pair"),
-        ("link.list", {"name": "x"}, "name: unknown", "known: ifname, netns, pair"),
-        ("stats.get", {"cursor": 1}, "cursor: unknown", "known: ifname, netns, pair"),
+        (
+            "link.del",
+            {"ifname": "x", "force": True},
+            "force: unknown",
+            "known: ifname, netns, pair, end, generation, token",
+        ),
+        ("link.get", {"dev": "x", "ifname": "x"}, "dev: unknown", f"known: {SELECTOR}"),
+        ("link.list", {"name": "x"}, "name: unknown", "known: ifname, netns, pair, labels, origin, stats"),
+        ("stats.get", {"window": 1}, "window: unknown", "known: ifname, netns, pair, labels, origin, cursor, since"),
         ("softnet.get", {"worker": 0}, "worker: unknown", "known: nothing"),
         ("daemon.info", {"verbose": True}, "verbose: unknown", "known: nothing"),
     ],

@@ -122,7 +122,7 @@ def test_a_batch_of_everything(talk: Talk) -> None:
             refused("2", "invalid_params"),
             refused(None, "invalid_request"),
             refused("5", "method_not_found"),
-            result("9", {"pairs": []}),
+            result("9", {"pairs": [], "cursor": None, "interval": None}),
             refused(None, "invalid_request"),
         ]
     )
@@ -135,7 +135,7 @@ def test_a_batch_of_notifications_is_not_answered(talk: Talk) -> None:
 
 def test_a_batch_may_use_an_id_twice(talk: Talk) -> None:
     talk.say([request(7, "link.list"), request(7, "stats.get")])
-    talk.hear([result(7, []), result(7, {"pairs": []})])
+    talk.hear([result(7, []), result(7, {"pairs": [], "cursor": None, "interval": None})])
 
 
 def test_a_batch_has_at_most_100_requests(talk: Talk) -> None:

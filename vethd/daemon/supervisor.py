@@ -17,10 +17,14 @@ from vethd.host.threads import HostThreads
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
+from vethd.pairs.journal import Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.workers import Workers
+from vethd.rpc.daemon import DaemonMethods
+from vethd.rpc.links import LinkMethods
 from vethd.rpc.methods import Methods
 from vethd.rpc.server import Server
+from vethd.rpc.stats import StatsMethods
 from vethd.worker.counters import Counters
 
 
@@ -45,14 +49,22 @@ class Supervisor:
             config.worker.frameio,
             config.worker.cpus,
         )
-        self.deleter = Deleter(self.threads, self.registry, self.workers, log)
-        self.follower = Follower(self.threads, self.registry, self.workers, self.deleter, self.counters, log)
+        self.journal = Journal()
+        self.deleter = Deleter(self.threads, self.registry, self.workers, self.journal, log)
+        self.follower = Follower(
+            self.threads, self.registry, self.workers, self.deleter, self.counters, self.journal, log
+        )
         self.workers.reports = self.follower
         self.creator = Creator(
-            self.threads, self.registry, self.workers, self.follower, self.deleter, self.counters, log
+            self.threads, self.registry, self.workers, self.follower, self.deleter, self.counters, self.journal, log
         )
         self.methods = Methods(
-            self.threads, self.registry, self.workers, self.creator, self.deleter, self.counters, log
+            (
+                *LinkMethods(self.registry, self.creator, self.deleter).table,
+                *StatsMethods(self.threads, self.registry, self.workers, self.counters).table,
+                *DaemonMethods(self.registry, self.workers, self.journal, config.limits.clients).table,
+            ),
+            log,
         )
         self.server = Server(Path(config.socket), config.limits.clients, self.methods.handle, log)
 

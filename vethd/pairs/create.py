@@ -31,6 +31,7 @@ from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
+from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Letter, Pair, PairState, Placement, Queue, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import EndSpec, PairSpec
@@ -66,6 +67,7 @@ class Creator:
         follower: Follower,
         deleter: Deleter,
         counters: Counters,
+        journal: Journal,
         log: FilteringBoundLogger,
     ) -> None:
         self._threads = threads
@@ -74,6 +76,7 @@ class Creator:
         self._follower = follower
         self._deleter = deleter
         self._counters = counters
+        self._journal = journal
         self._log = log
 
     async def newlink(self, spec: PairSpec) -> Pair:
@@ -101,6 +104,7 @@ class Creator:
                 await self._workers.take(pair)
                 undo.pop_all()
             pair.state = PairState.LIVE
+            self._journal.record("link", "added", pair)  # before anything is said of its carrier
             try:
                 await self._finish(spec, pair, made)
             except BaseException:

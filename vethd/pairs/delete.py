@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd.host.locate import delete
 from vethd.host.threads import HostThreads
+from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Pair, PairState, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.workers import Workers
@@ -21,10 +22,18 @@ from vethd.pairs.workers import Workers
 class Deleter:
     """Deletes pairs; one per daemon."""
 
-    def __init__(self, threads: HostThreads, registry: Registry, workers: Workers, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        threads: HostThreads,
+        registry: Registry,
+        workers: Workers,
+        journal: Journal,
+        log: FilteringBoundLogger,
+    ) -> None:
         self._threads = threads
         self._registry = registry
         self._workers = workers
+        self._journal = journal
         self._log = log
         self._going: dict[Pair, asyncio.Task[None]] = {}
         self._gone: dict[Pair, asyncio.Event] = {}  # of the same pairs; set when nobody finds them any more
@@ -78,6 +87,7 @@ class Deleter:
         for event in gone:
             await event.wait()
         self._log.info("link deleted", **describe(pair), reason=reason)
+        self._journal.record("link", "deleted", pair, reason=reason)
         self._gone[pair].set()
         results = await dying
         self._registry.give_numbers(queue.number for end in pair.ends for queue in end.queues)

@@ -31,6 +31,7 @@ from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen
 from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
+from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Pair, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT
@@ -54,6 +55,7 @@ class Follower:
         workers: Workers,
         deleter: Deleter,
         counters: Counters,
+        journal: Journal,
         log: FilteringBoundLogger,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,6 +64,7 @@ class Follower:
         self._workers = workers
         self._deleter = deleter
         self._counters = counters
+        self._journal = journal
         self._log = log
         self._events: socket.socket | None = None
         self._events_lost = False
@@ -103,6 +106,7 @@ class Follower:
                 charge_unread(end, stats.tx_dropped, False, self._counters)
             if pair.carrier:
                 self._log.info("carrier", **describe(pair), carrier=True)
+                self._journal.record("carrier", "changed", pair, carrier=True)
             self._readable()  # an event says everything about an end, and each end has had one by now
         finally:
             del self._brought_up[pair]
@@ -232,6 +236,7 @@ class Follower:
         end.operstate = info.operstate
         if changed:
             self._log.info("link changed", pair=str(end.pair.uuid), end=end.letter, netns=end.netns[1], **changed)
+            self._journal.record("link", "changed", end.pair, end.letter, **changed)
         if "mtu" in changed or "address" in changed:
             self._start(self._workers.set(end, mtu=end.mtu, address=end.address.replace(":", "")))
         if end.txqlen == 0:
@@ -253,6 +258,7 @@ class Follower:
         self._log.info(
             "link moved", pair=str(end.pair.uuid), end=end.letter, netns=found.netns[1], from_netns=before[1]
         )
+        self._journal.record("link", "moved", end.pair, end.letter, netns_inode=found.netns[1], from_inode=before[1])
         await self._workers.set(end, netns=found.netns[1])
         await self._correct(end, restore_qdisc, self._threads.staging)
 
@@ -304,6 +310,7 @@ class Follower:
                         charge_unread(end, info.stats.tx_dropped, before, self._counters)
             if before != pair.carrier:
                 self._log.info("carrier", **describe(pair), carrier=pair.carrier)
+                self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
 
     # -- offloads -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 Letter = Literal["a", "b"]
 Placement = Literal["move", "inside"]
 Origin = Literal["config", "api", "cni", "docker", "oci"]
+Overload = Literal["drop", "backpressure"]
 
 
 class PairState(Enum):
@@ -54,7 +55,7 @@ class End:
 
     letter: `a` or `b`; in `link add NAME type veth peer name NAME2`, NAME is a.
     queues: all its queues, from its creation to its end; the first one speaks for the device.
-    ifname, ifindex, address, mtu, txqlen, up, operstate: as the kernel last said.
+    ifname, ifindex, address, mtu, txqlen, alias, up, operstate: as the kernel last said.
     netns: identity of its namespace (device, inode of the nsfs file). nsid: that namespace's id in the staging
     namespace.
     offload: TUNSETOFFLOAD value in force. offload_why: why it is less than the kernel offers, or "".
@@ -77,6 +78,7 @@ class End:
     nsid: int
     offload: int
     hdr_len: int
+    alias: str = ""
     gro: bool = False
     up: bool = False
     operstate: str = "DOWN"
@@ -134,11 +136,17 @@ class Pair:
     numqueues: how many queues each end has; fixed for life.
     queues: what each of them is joined to, and the worker in between.
     carrier: what both TAPs were last told.
+    name: of a static pair. labels: words about it, the user's. generation: number of the last event about it.
+    overload: what its worker does while the backlog is full.
     """
 
     placement: Placement
     origin: Origin
     numqueues: int = 1
+    overload: Overload = "drop"
+    name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    generation: int = 0
     uuid: UUID = field(default_factory=uuid4)
     state: PairState = PairState.NEW
     carrier: bool = False
