@@ -19,6 +19,7 @@ APT += iputils-ping
 APT += iperf3
 APT += ethtool       # offloads, in tests
 APT += tcpdump       # captures on both ends, in tests
+APT += socat         # the control socket by hand, in tests
 APT += nftables      # marks and conntrack, in tests
 
 .PHONY: setup demo test check bench lock clean
@@ -29,7 +30,7 @@ setup: $(VENV)/.ready
 # What `pip install` compiles; an older extension would run instead of a newer source.
 COMPILED := $(wildcard vethd/datapath/*.py vethd/worker/*.py vethd/*/*.pxd vethd/*/*.pyx)
 
-$(VENV)/.ready: Makefile pyproject.toml requirements.lock $(COMPILED)
+$(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
 	@missing=; for p in $(APT); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ] && ! command -v apt-get >/dev/null; then \
 		echo "setup: no apt-get here, going on without Debian's$$missing"; \

@@ -33,6 +33,9 @@ ELSEWHERE = {
     "not_permitted": "rpc/test_access.py",
     "shutting_down": "daemon/test_stop.py",
     "worker_failed": "daemon/test_start.py",
+    "timed_out": "rpc/test_timeouts.py",
+    "token_reused": "rpc/test_tokens.py",
+    "cursor_expired": "rpc/test_cursors.py",
 }
 HERE = {
     *("invalid_params", "invalid_name", "invalid_address", "mtu_out_of_range", "link_exists", "no_such_link"),
@@ -79,6 +82,9 @@ def test_codes_never_change() -> None:
         "tun_missing": -32011,
         "worker_failed": -32012,
         "shutting_down": -32013,
+        "timed_out": -32018,
+        "token_reused": -32015,
+        "cursor_expired": -32016,
     }
 
 

@@ -89,10 +89,16 @@ class SysctlConfig(_Section):
 
 
 class LimitConfig(_Section):
-    """[limits]: max_pairs that may exist at a time; clients connected to the control socket at a time."""
+    """[limits]: max_pairs that may exist at a time; clients connected to the control socket at a time.
+
+    idle_timeout: seconds after which a client that asks nothing is disconnected; 0 is never. Listeners are never idle.
+    write_timeout: seconds for which a client may leave its answers unread.
+    """
 
     max_pairs: Annotated[int, Field(ge=1, le=65_536)] = 4096
     clients: Annotated[int, Field(ge=1, le=65_536)] = 256
+    idle_timeout: Annotated[float, Field(ge=0, le=604_800)] = 900.0
+    write_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
 class Config(_Section):

@@ -140,6 +140,24 @@ class ShuttingDown(VethdError):
     code, kind, summary = -32013, "shutting_down", "the daemon is shutting down"
 
 
+class TimedOut(VethdError):
+    """Raised when a client asked nothing for longer than `idle_timeout`."""
+
+    code, kind, summary = -32018, "timed_out", "the client asked nothing for too long and is disconnected"
+
+
+class TokenReused(VethdError):
+    """Raised when a token comes with a request that is not the one it came with before."""
+
+    code, kind, summary = -32015, "token_reused", "the token belongs to another request"
+
+
+class CursorExpired(VethdError):
+    """Raised when a cursor is not among the last ones that this daemon gave."""
+
+    code, kind, summary = -32016, "cursor_expired", "the daemon does not know the cursor any more"
+
+
 KINDS: Final[tuple[type[VethdError], ...]] = (
     ParseError,
     InvalidRequest,
@@ -159,6 +177,9 @@ KINDS: Final[tuple[type[VethdError], ...]] = (
     TunMissing,
     WorkerFailed,
     ShuttingDown,
+    TimedOut,
+    TokenReused,
+    CursorExpired,
 )
 
 

@@ -33,8 +33,9 @@ def findings(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
         name = ".".join(str(part) for part in path)
         sentences.append((f"{name}: " if name else "") + _message(problem))
         if problem["type"] == "extra_forbidden" and hint is None:
-            place = "".join(f" in {part}" for part in reversed(path[:-1]))
-            hint = f"known{place}: {', '.join(_fields(model, path[:-1])) or 'nothing'}"
+            holders = [part for part in path[:-1] if isinstance(part, str)]  # a number is a position in a list
+            place = "".join(f" in {part}" for part in reversed(holders))
+            hint = f"known{place}: {', '.join(_fields(model, holders)) or 'nothing'}"
     return sentences, hint
 
 
@@ -53,7 +54,7 @@ def _message(problem: Any) -> str:
     return text
 
 
-def _fields(model: type[BaseModel], path: list[Any]) -> list[str]:
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
     """Names of the fields at a place in a model."""
     for part in path:
         model = next(_models(model.model_fields[part].annotation))

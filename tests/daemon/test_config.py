@@ -46,6 +46,8 @@ def test_every_value_arrives(file: Path) -> None:
         [limits]
         max_pairs = 5
         clients = 6
+        idle_timeout = 7
+        write_timeout = 8.5
         """
     )
     assert load(file).model_dump() == {
@@ -65,7 +67,7 @@ def test_every_value_arrives(file: Path) -> None:
             "dev_weight": 40,
             "busy_poll": 50,
         },
-        "limits": {"max_pairs": 5, "clients": 6},
+        "limits": {"max_pairs": 5, "clients": 6, "idle_timeout": 7.0, "write_timeout": 8.5},
     }
 
 
@@ -139,7 +141,7 @@ def refused(line: str, *arguments: str | Path, prefix: Sequence[str] = ()) -> No
 
 def test_a_wrong_key_stops_the_daemon_with_2_before_it_starts(file: Path) -> None:
     file.write_text("[limits]\nmax_pair = 5\n")
-    line = f"vethd: {file}: limits.max_pair: unknown (known in limits: max_pairs, clients)"
+    line = f"vethd: {file}: limits.max_pair: unknown (known in limits: max_pairs, clients, idle_timeout, write_timeout)"
     refused(line, "--config", file, "--socket", file.parent / "sock")
     assert not (file.parent / "sock").exists()
 

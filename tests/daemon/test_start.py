@@ -57,10 +57,28 @@ def test_the_directory_of_the_socket_is_a_file(tmp_path: Path) -> None:
 
 def test_the_directory_of_the_socket_is_closed(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    os.chown(tmp_path, 65534, 65534)
     path = tmp_path / "sock"
     prefix = program.without_capability("dac_override", "dac_read_search")
     refused(f"vethd: control socket {path}: Permission denied", "--socket", path, prefix=prefix)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o722])
+def test_the_directory_of_the_socket_is_open_to_others(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "open"
+    directory.mkdir()
+    directory.chmod(mode)
+    path = directory / "sock"
+    why = f"others may write to its directory (mode {mode:04o}) and could replace it"
+    refused(f"vethd: control socket {path}: {why} (chmod go-w {directory}, or choose another path)", "--socket", path)
+    assert not path.exists()
+
+
+def test_the_directory_of_the_socket_is_somebody_elses(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 0)
+    tmp_path.chmod(0o1700)
+    path = tmp_path / "sock"
+    why = "its directory belongs to uid 65534, who could replace it"
+    refused(f"vethd: control socket {path}: {why} (chown root {tmp_path}, or choose another path)", "--socket", path)
 
 
 def test_the_path_of_the_socket_is_too_long(tmp_path: Path) -> None:

@@ -208,5 +208,36 @@ def test_a_member_makes_a_pair_and_the_log_says_who_it_was(
     assert f'"reason": "link.add by uid {SOMEBODY}, gid {OWN_GROUP}, pid ' in line
 
 
+def test_each_change_is_logged_with_who_asked_and_what_came_of_it(
+    guarded: Daemon, as_user: Callable[..., Talk], netns: Namespaces
+) -> None:
+    member, looker = as_user(SOMEBODY, OWN_GROUP, [CHANGE_GROUP]), as_user(SOMEBODY, LOOK_GROUP)
+    begin = len(guarded.log())
+    fd = os.open(RUN_NETNS / netns.make(), os.O_RDONLY)
+    try:
+        member.say(request(1, "link.add", a={"netns": {"fd": 0}}, b={"netns": {"fd": 0}}, placement="inside"), [fd])
+        pair = member.hear(result(1))["result"]["pair"]
+    finally:
+        os.close(fd)
+    member.say(request(2, "link.add", colour=1))
+    member.hear(refused(2, "invalid_params"))
+    member.say({"jsonrpc": "2.0", "method": "link.del", "params": {"ifname": "vtr-none"}})
+    member.say([request(3, "link.list"), request(4, "link.del", pair=pair)])
+    member.hear([result(3), result(4)])
+    looker.say(request(5, "link.del", pair=pair))
+    looker.hear(refused(5, "not_permitted"))
+    lines = [json.loads(line) for line in guarded.log()[begin:].splitlines()]
+    asked = [line for line in lines if line["event"] == "change asked for"]
+    assert [(line["method"], line["outcome"], line["gid"]) for line in asked] == [
+        ("link.add", "done", OWN_GROUP),
+        ("link.add", "invalid_params", OWN_GROUP),
+        ("link.del", "no_such_link", OWN_GROUP),
+        ("link.del", "done", OWN_GROUP),
+        ("link.del", "not_permitted", LOOK_GROUP),
+    ]
+    assert {line["uid"] for line in asked} == {SOMEBODY}
+    assert len({line["pid"] for line in asked}) == 2
+
+
 def test_the_socket_is_open_to_all_for_the_daemon_decides(guarded: Daemon) -> None:
     assert guarded.socket.stat().st_mode & 0o7777 == 0o666

@@ -1,13 +1,15 @@
 """The envelope alone, with methods of the test's own."""
 
 import asyncio
+import inspect
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from vethd.errors import NoSuchLink, VethdError
-from vethd.rpc.envelope import MAX_BATCH, Envelope, refusal
+from vethd.rpc.envelope import MAX_BATCH, MAX_DEPTH, Envelope, refusal
 
 
 async def echo(call: str, params: Any) -> dict[str, Any]:
@@ -57,3 +59,56 @@ async def test_the_loop_turns_between_the_requests_of_a_batch(envelope: Envelope
     await envelope.answer(json.dumps(batch).encode(), "me")
     counting.cancel()
     assert turns >= MAX_BATCH
+
+
+# -- depth ------------------------------------------------------------------------------------------------------------
+
+
+def nested(levels: int) -> str:
+    """An array of arrays of objects, and so on."""
+    opening = ("[", '{"a":') * levels
+    closing = ("]", "}") * levels
+    return "".join(opening[:levels]) + "1" + "".join(reversed(closing[:levels]))
+
+
+async def meet(envelope: Envelope[str], text: str) -> str:
+    """How a text is answered: `ok`, or the message of the error."""
+    answer = json.loads(await envelope.answer(text.encode(), "me") or "")
+    return str(answer["error"]["message"]) if "error" in answer else "ok"
+
+
+def echoed(params: str) -> str:
+    return f'{{"jsonrpc":"2.0","id":1,"method":"echo","params":{params}}}'
+
+
+async def test_as_deep_as_may_be_and_one_level_more(envelope: Envelope[str]) -> None:
+    assert await meet(envelope, echoed(nested(MAX_DEPTH - 1))) == "ok"
+    assert await meet(envelope, echoed(nested(MAX_DEPTH))) == "nested too deeply"
+
+
+async def test_depth_is_not_length(envelope: Envelope[str]) -> None:
+    assert await meet(envelope, echoed("[" + ",".join([nested(MAX_DEPTH - 2)] * 500) + "]")) == "ok"
+
+
+@pytest.mark.parametrize(
+    "string",
+    ['"' + "[{" * 50 + '"', r'"\"' + "[" * 100 + '"', "[" + r'"\\\"' + "{" * 100 + '"]', '"\u00e9' + "[" * 100 + '"'],
+)
+async def test_brackets_in_a_string_are_no_levels(envelope: Envelope[str], string: str) -> None:
+    assert await meet(envelope, echoed(f"[{string}]")) == "ok"
+
+
+@pytest.mark.parametrize("text", ["]" * 100 + "[" * 100, "[]" * 100, '"' + "[" * 100, '{"a": "\\' + "[" * 100])
+async def test_brackets_that_do_not_match_are_no_json_text(envelope: Envelope[str], text: str) -> None:
+    assert (await meet(envelope, text)).startswith("not a JSON text: ")
+
+
+async def test_the_depth_that_python_has_left_does_not_matter(envelope: Envelope[str]) -> None:
+    """Not Python's own limit decides what can be read."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        assert await meet(envelope, echoed(nested(MAX_DEPTH - 1))) == "ok"
+        assert await meet(envelope, "[" * 1000) == "nested too deeply"
+    finally:
+        sys.setrecursionlimit(limit)

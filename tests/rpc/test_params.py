@@ -24,6 +24,7 @@ UUID = "00000000-0000-4000-8000-000000000000"
             "known: a, b, placement, numqueues, overload, labels, origin, pairs, token",
         ),
         ("link.add", {"a": {"colour": "red"}}, "a.colour: unknown", f"known in a: {END_FIELDS}"),
+        ("link.add", {"pairs": [{}, {"c": 1}]}, "pairs.1.c: unknown", f"known in pairs: {PAIR_FIELDS}"),
         ("link.add", {"b": {"name": "x"}}, "b.name: unknown", f"known in b: {END_FIELDS}"),
         (
             "link.add",
@@ -130,7 +131,7 @@ def test_nothing_is_made_when_a_field_of_the_other_end_is_wrong(
 ) -> None:
     red = netns.make()
     good: dict[str, Any] = {"a": {"ifname": "vtra", "netns": red, "up": True}, "b": {"ifname": "vtrb", "netns": red}}
-    changes_before = shared_daemon.log().count("link")
+    changes_before = shared_daemon.log().count('"link added"')
     for field, value in bad.items():
         good[field] = {**good[field], **value} if isinstance(value, dict) else value
     talk.say(request(1, "link.add", **good))
@@ -138,7 +139,7 @@ def test_nothing_is_made_when_a_field_of_the_other_end_is_wrong(
     assert heard["error"]["data"]["kind"] != "internal"
     talk.say(request(2, "link.list"))
     talk.hear(result(2, []))
-    assert shared_daemon.log().count("link") == changes_before
+    assert shared_daemon.log().count('"link added"') == changes_before
 
 
 class Refusal:

@@ -6,9 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 import structlog
 
-from vethd.rpc.server import Connection, Server
+from vethd.config import LimitConfig
+from vethd.rpc.connection import Connection
+from vethd.rpc.server import Server
 
 
 async def test_a_handler_that_fails_is_an_internal_error_and_the_connection_goes_on(tmp_path: Path) -> None:
@@ -19,7 +22,7 @@ async def test_a_handler_that_fails_is_an_internal_error_and_the_connection_goes
 
     logged: list[str] = []
     log = structlog.wrap_logger(None, processors=[lambda _logger, _name, event: _drop(logged, event)])
-    server = Server(tmp_path / "s", 4, handle, log)
+    server = Server(tmp_path / "s", LimitConfig(), handle, log)
     server.bind()
     server.serve()
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
@@ -30,6 +33,23 @@ async def test_a_handler_that_fails_is_an_internal_error_and_the_connection_goes
     assert (first["id"], first["error"]["data"]["kind"]) == (None, "internal")
     assert second == {"said": "good"}
     assert logged == ["request not answered"]
+
+
+@pytest.fixture
+def sticky(tmp_path: Path) -> Path:
+    """A directory such as /tmp: everybody may have files of his own in it, nobody can remove another's."""
+    tmp_path.chmod(0o1777)
+    return tmp_path
+
+
+async def test_a_sticky_directory_will_do(sticky: Path) -> None:
+
+    async def handle(_connection: Connection, _line: bytes, _fds: list[int]) -> None:
+        raise AssertionError
+
+    server = Server(sticky / "s", LimitConfig(), handle, structlog.get_logger())
+    server.bind()  # where it can't, it raises
+    await server.stop()
 
 
 def _drop(logged: list[str], event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -8,6 +8,7 @@ import pytest
 from tests.rpc.talk import ANYTHING, Talk, refused, request, result
 
 NAMES = "daemon.info, link.add, link.del, link.get, link.list, softnet.get, stats.get"
+EXAMPLE = '{"jsonrpc": "2.0", "id": 1, "method": "link.list"}'
 
 
 def test_call_with_named_parameters(talk: Talk) -> None:
@@ -32,8 +33,9 @@ def test_positional_parameters_are_refused_in_words(talk: Talk, params: str) -> 
 
 
 @pytest.mark.parametrize("method", ["link.list", "no.such.method", "link.get", "link.del"])
-def test_a_notification_is_never_answered_not_even_with_an_error(talk: Talk, method: str) -> None:
-    talk.say(f'{{"jsonrpc": "2.0", "method": "{method}", "params": {{"wrong": 1}}}}')
+@pytest.mark.parametrize("params", ['{"wrong": 1}', "[1, 2, 3, 4, 5]", "{}"])
+def test_a_notification_is_never_answered_not_even_with_an_error(talk: Talk, method: str, params: str) -> None:
+    talk.say(f'{{"jsonrpc": "2.0", "method": "{method}", "params": {params}}}')
     talk.hear_nothing()
 
 
@@ -51,7 +53,7 @@ def test_invalid_json(talk: Talk, text: str) -> None:
 def test_a_parse_error_says_where(talk: Talk) -> None:
     talk.say('{"jsonrpc": "2.0", nonsense}')
     message = "not a JSON text: Expecting property name enclosed in double quotes: line 1 column 20 (char 19)"
-    talk.hear(refused(None, "parse_error", message, hint="one JSON text per line, in UTF-8"))
+    talk.hear(refused(None, "parse_error", message, hint=f"one JSON text per line, in UTF-8: {EXAMPLE}"))
 
 
 @pytest.mark.parametrize(

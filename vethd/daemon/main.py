@@ -19,7 +19,7 @@ from vethd.daemon.log import logger
 from vethd.errors import VethdError
 from vethd.frameio.choice import WANTED
 from vethd.rpc.client import DEFAULT_SOCKET
-from vethd.rpc.server import AlreadyRunning
+from vethd.rpc.server import AlreadyRunning, UnsafeDirectory
 
 _SOCKET_HINTS = {
     errno.ENOENT: "create its directory",
@@ -58,12 +58,12 @@ def main() -> None:
         if config.socket == DEFAULT_SOCKET:  # its directory comes from tmpfiles.d where there is a systemd
             Path(DEFAULT_SOCKET).parent.mkdir(mode=0o755, exist_ok=True)
         uvloop.run(_serve(config, log))
-    except (VethdError, AlreadyRunning, OSError) as error:
+    except (VethdError, AlreadyRunning, UnsafeDirectory, OSError) as error:
         print(f"vethd: {_reason(error, config)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _reason(error: VethdError | AlreadyRunning | OSError, config: Config) -> str:
+def _reason(error: VethdError | AlreadyRunning | UnsafeDirectory | OSError, config: Config) -> str:
     """Why the daemon did not start, and what to do about it, in one line."""
     if not isinstance(error, OSError):
         hint = getattr(error, "hint", None)

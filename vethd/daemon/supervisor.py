@@ -25,6 +25,7 @@ from vethd.rpc.links import LinkMethods
 from vethd.rpc.methods import Methods
 from vethd.rpc.server import Server
 from vethd.rpc.stats import StatsMethods
+from vethd.rpc.sysctls import SysctlMethods
 from vethd.worker.counters import Counters
 
 
@@ -60,13 +61,14 @@ class Supervisor:
         )
         self.methods = Methods(
             (
-                *LinkMethods(self.registry, self.creator, self.deleter).table,
+                *LinkMethods(self.threads, self.registry, self.creator, self.deleter, self.counters).table,
                 *StatsMethods(self.threads, self.registry, self.workers, self.counters).table,
+                *SysctlMethods(self.workers, self.journal, log).table,
                 *DaemonMethods(self.registry, self.workers, self.journal, config.limits.clients).table,
             ),
             log,
         )
-        self.server = Server(Path(config.socket), config.limits.clients, self.methods.handle, log)
+        self.server = Server(Path(config.socket), config.limits, self.methods.handle, log)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then delete every pair and stop.

@@ -86,10 +86,13 @@ class Creator:
         Source: veth_newlink in drivers/net/veth.c.
         """
         spec.validate()
+        return await self.make(spec, await self.numbers(spec.numqueues))
+
+    async def make(self, spec: PairSpec, numbers: tuple[int, ...]) -> Pair:
+        """`newlink` of a valid spec, with numbers that were taken for it; they are free again when it fails."""
         with ExitStack() as sockets:
             made: list[Made] = []
             async with AsyncExitStack() as undo:
-                numbers = await self._numbers(spec.numqueues)
                 undo.callback(self._registry.give_numbers, numbers)
                 for number in numbers:
                     self._counters.clear(number)
@@ -122,7 +125,7 @@ class Creator:
         )
         return pair
 
-    async def _numbers(self, numqueues: int) -> tuple[int, ...]:
+    async def numbers(self, numqueues: int) -> tuple[int, ...]:
         """Two numbers per queue, those of a pair that is going if need be: who deleted it was told that there is room.
 
         Raises LimitReached.
@@ -139,17 +142,17 @@ class Creator:
         ends = [_Rising(spec.b, pair.b, made[0].there), _Rising(spec.a, pair.a, made[1].there)]
         with ExitStack() as copies:  # of the fds: once the pair is deleted, their numbers may be others'
             for end in ends:
-                with _step(end.spec, "setting its alias"):
+                with step(end.spec, "setting its alias"):
                     end.fd = fcntl.fcntl(end.end.fd, fcntl.F_DUPFD_CLOEXEC, 0)
                 copies.callback(os.close, end.fd)
             rising = self._threads.create(_bring_up, ends, copies.pop_all())
         try:
             await self._follower.bring_up(pair, rising)
         except OSError:
-            with _step(spec.a, "bringing it up"):
+            with step(spec.a, "bringing it up"):
                 raise
         if not pair.is_live():
-            raise _deleted("one of the ends")
+            raise deleted("one of the ends")
 
     async def _close(self, made: list[Made]) -> None:
         await asyncio.gather(*(self._threads.reap(os.close, fd) for one in made for fd in one.fds))
@@ -191,20 +194,21 @@ def _make_devices(spec: PairSpec, staging: int, sockets: ExitStack, made: list[M
     """
     there: dict[Letter, Rtnl] = {}
     for end in (spec.a, spec.b):  # the kernel's own check of the name comes too late to leave nothing behind
-        with _step(end, "looking for its name"):
+        with step(end, "looking for its name"):
             with netns.inside(end.netns, staging):
                 there[end.letter] = sockets.enter_context(Rtnl())
             if "%" not in end.ifname and there[end.letter].has_link(end.ifname):
-                raise _name_taken(end)
+                raise name_taken(end)
     a, b = spec.a, spec.b
     if a.ifname == b.ifname and "%" not in a.ifname and netns.identity(a.netns) == netns.identity(b.netns):
-        raise _name_taken(b)
+        raise name_taken(b)
     for end in (b, a):
         device = make_device(end, spec.placement, spec.numqueues, staging, there[end.letter])
         made.append(device)
 
 
-def _deleted(what: str) -> KernelRefused:
+def deleted(what: str) -> KernelRefused:
+    """The error for a device that somebody else deleted. what: which."""
     return KernelRefused(
         f"{what} was deleted while the pair was made",
         hint="somebody deletes devices or their namespaces; nothing of the pair was kept",
@@ -212,7 +216,8 @@ def _deleted(what: str) -> KernelRefused:
     )
 
 
-def _name_taken(end: EndSpec) -> LinkExists:
+def name_taken(end: EndSpec) -> LinkExists:
+    """The error for a name that an end can't have."""
     return LinkExists(
         f"end {end.letter}: name {end.ifname!r} exists in the namespace already",
         hint="choose another name, or one with %d for a free number",
@@ -221,7 +226,7 @@ def _name_taken(end: EndSpec) -> LinkExists:
 
 
 @contextmanager
-def _step(end: EndSpec, step: str) -> Iterator[None]:
+def step(end: EndSpec, step: str) -> Iterator[None]:
     """Turn what the kernel refuses in the body into an error that names the end and the step."""
     what = f"end {end.letter}: {step}: "
     try:
@@ -230,11 +235,11 @@ def _step(end: EndSpec, step: str) -> Iterator[None]:
         raise
     except VethdError as error:
         if error.errno == errno.EBUSY:  # what the tun driver says to EEXIST
-            raise _name_taken(end) from error
+            raise name_taken(end) from error
         raise type(error)(what + error.message, hint=error.hint, errno=error.errno) from error
     except OSError as error:
         if error.errno == errno.EEXIST:
-            raise _name_taken(end) from error
+            raise name_taken(end) from error
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise no_fd_left(what, error.errno) from error
         raise KernelRefused(
@@ -252,7 +257,7 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
     if placement == "inside" and spec.ifname.isprintable():
         name = spec.ifname
     with ExitStack() as undo:
-        with _step(spec, "creating it"):
+        with step(spec, "creating it"):
             if placement == "inside":
                 with netns.inside(spec.netns, staging):
                     fds = tap.open_queues(name, numqueues)
@@ -261,10 +266,10 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
         for fd in fds:
             undo.callback(os.close, fd)
         fd = fds[0]
-        with _step(spec, "setting offloads"):
+        with step(spec, "setting offloads"):
             offload, hdr_len = tap.probe_offload(fd)
         if numqueues > 1:
-            with _step(spec, "steering its queues"):
+            with step(spec, "steering its queues"):
                 steering.steer(fd)
         # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
         address = spec.address or _random_address()
@@ -275,7 +280,7 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
         }
         if name != spec.ifname:
             attributes["ifname"] = spec.ifname
-        with _step(spec, "placing it in its namespace"):
+        with step(spec, "placing it in its namespace"):
             with Rtnl() as here:
                 nsid = here.assign_nsid(spec.netns)
                 if placement == "move":
@@ -284,7 +289,7 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
             if placement == "inside":
                 there.set_link(ifindex, **attributes)
             ifname = tap.current_name(fd)
-        with _step(spec, "setting its qdisc"):
+        with step(spec, "setting its qdisc"):
             there.set_noqueue(ifindex)
         undo.pop_all()
     return Made(there, fds, ifname, ifindex, address, nsid, offload, hdr_len)
@@ -308,19 +313,19 @@ def _set_alias_and_up(rising: _Rising) -> None:
     """Say in its alias who made it, and set it up when that is asked for."""
     end = rising.end
     flags = IFF_UP if rising.spec.up else 0
-    with _step(rising.spec, "setting it up" if flags else "setting its alias"):
+    with step(rising.spec, "setting it up" if flags else "setting its alias"):
         alias = f"vethd {end.pair.uuid} peer {end.peer.ifname}"
         rising.there.set_link(end.ifindex, flags=flags, change=flags, ifalias=alias)
 
 
 def _set_carrier(rising: _Rising) -> LinkStats:
-    with _step(rising.spec, "setting the carrier"):
+    with step(rising.spec, "setting the carrier"):
         try:
             tap.set_carrier(rising.fd, True)
             stats = rising.there.get_link(index=rising.end.ifindex).stats  # the answer brings the event as well
         except OSError as error:
             if error.errno in (errno.EBADFD, errno.ENODEV):
-                raise _deleted("it") from error
+                raise deleted("it") from error
             raise
     assert stats is not None
     return stats

@@ -32,15 +32,19 @@ class Registry:
     def __iter__(self) -> Iterator[Pair]:
         return iter(list(self._pairs.values()))
 
+    @property
+    def free(self) -> int:
+        """How many queues of pairs there may be in addition."""
+        return (self.max_ends - self._numbers_used) // 2
+
     def take_numbers(self, numqueues: int = 1) -> tuple[int, ...]:
         """Two numbers per queue of a pair, lowest first. Raises LimitReached."""
-        free = (self.max_ends - self._numbers_used) // 2
-        if free < numqueues:
+        if self.free < numqueues:
             most = self.max_ends // 2
             raise LimitReached(
                 f"{most} pairs exist already"
                 if numqueues == 1
-                else f"numqueues {numqueues}: {free} queues are left, of {most} for all pairs together",
+                else f"numqueues {numqueues}: {self.free} queues are left, of {most} for all pairs together",
                 hint="delete some, or raise max_pairs in the configuration",
             )
         return tuple(self._take_number() for _ in range(2 * numqueues))

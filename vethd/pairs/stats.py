@@ -17,9 +17,11 @@ first line, under NO_CARRIER and TAP_RING: the TAP's tx_dropped, told apart by w
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Protocol
 
 from vethd.drops import DROP_TABLE, READ_DROPS, DropPoint
 from vethd.host.locate import locate
@@ -30,6 +32,16 @@ from vethd.worker.counters import Counters, EndCounters
 
 _XMIT_DROPS = tuple(point for point in DropPoint if point <= DropPoint.CPU_BACKLOG)
 _WORKER_DROPS = tuple(point for point in DropPoint if point < DropPoint.WORKER_LOST)
+
+
+class Rows(Protocol):
+    """Where the rows of ends come from: the counters as they are now, or what they grew by."""
+
+    def load_end(self, number: int) -> EndCounters:
+        """What the worker counted."""
+
+    def load_correction(self, number: int) -> EndCounters:
+        """What the supervisor corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class EndStats:
     kernel: LinkStats | None
 
 
-def end_stats(end: End, counters: Counters, kernel: LinkStats | None) -> EndStats:
+def end_stats(end: End, counters: Rows, kernel: LinkStats | None) -> EndStats:
     """Put the counters of one end together."""
     peer = end.peer
     mine, correction = _rows(end, counters), counters.load_correction(end.number)
@@ -94,7 +106,7 @@ def end_stats(end: End, counters: Counters, kernel: LinkStats | None) -> EndStat
     )
 
 
-def queue_stats(end: End, counters: Counters) -> list[QueueStats]:
+def queue_stats(end: End, counters: Rows) -> list[QueueStats]:
     """The counters of each queue of an end."""
     result = []
     for queue, other in zip(end.queues, end.peer.queues, strict=True):
@@ -114,7 +126,7 @@ def queue_stats(end: End, counters: Counters) -> list[QueueStats]:
     return result
 
 
-def _rows(end: End, counters: Counters) -> EndCounters:
+def _rows(end: End, counters: Rows) -> EndCounters:
     """What workers counted at an end, all queues together."""
     return reduce(add, (counters.load_end(queue.number) for queue in end.queues))
 
@@ -166,6 +178,19 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
         counters.store_correction(end.number, mine)
         lost_in_all += lost
     return lost_in_all
+
+
+async def look(pairs: Iterable[Pair], threads: HostThreads, counters: Counters) -> dict[int, LinkStats]:
+    """The kernel's counters of pairs, as `kernel_stats` has them, with frames that were never read charged.
+
+    Afterwards all counters of a pair are of one moment, the worker's own aside. Raises OSError.
+    """
+    ends = [end for pair in pairs for end in pair.ends]
+    kernel = await kernel_stats(ends, threads)
+    for end in ends:
+        if end.number in kernel and end.pair.is_live():
+            charge_unread(end, kernel[end.number].tx_dropped, end.pair.carrier, counters)
+    return kernel
 
 
 async def kernel_stats(ends: list[End], threads: HostThreads) -> dict[int, LinkStats]:

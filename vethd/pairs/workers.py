@@ -84,7 +84,8 @@ class Reports(Protocol):
 class Workers:
     """All worker processes of the daemon.
 
-    count: how many slots. sysctls: backlog settings that each worker gets. restart_window: see RESTART_WINDOW; seconds.
+    count: how many slots. sysctls: backlog settings of each worker, to be changed by set_sysctls only.
+    restart_window: see RESTART_WINDOW; seconds.
     frameio: how workers read and write; see frameio/choice.py. cpus: that workers are bound to, one each, in turn.
     reports: who is told what workers say of ends; set before the first pair is taken.
     """
@@ -102,7 +103,7 @@ class Workers:
         cpus: Sequence[int] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._sysctls = sysctls
+        self.sysctls = sysctls
         self._threads = threads
         self._registry = registry
         self._counters = counters
@@ -177,6 +178,15 @@ class Workers:
         except WorkerDied:
             await self._until_serving(slot)  # the successor was told with everything else
 
+    async def set_sysctls(self, values: dict[str, int]) -> None:
+        """Change backlog settings; done when all workers that serve know. The others are told before they serve."""
+        self.sysctls = {**self.sysctls, **values}
+        await asyncio.gather(*(self._set_sysctls(slot, values) for slot, ready in self.serving() if ready))
+
+    async def _set_sysctls(self, slot: Slot, values: dict[str, int]) -> None:
+        with suppress(WorkerDied):  # its successor is told before it serves
+            await self._ask(slot, "sysctl", values=values)
+
     async def stop(self) -> None:
         """Let all workers end, and wait until they have."""
         self._stopping = True
@@ -197,10 +207,12 @@ class Workers:
         ready = await child.ready
         cpu = self._cpus[slot.number % len(self._cpus)] if self._cpus else None
         await child.hello(slot.number, self._counters.fd, self._counters.ends, cpu)
-        await child.request("sysctl", values=self._sysctls)
+        await child.request("sysctl", values=(told := self.sysctls))
         async with self._count_lock:  # a count of another worker's frames needs these queues at rest
             if slot.child is child:
                 await asyncio.gather(*(self._add(slot, queues) for queues in slot.queues))
+            while told is not self.sysctls:  # changed meanwhile
+                await child.request("sysctl", values=(told := self.sysctls))
             if slot.child is not child:
                 raise WorkerDied(child.why_dead)
             slot.serving.set()

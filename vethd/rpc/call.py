@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from vethd.errors import InvalidParams, NoSuchNetns, VethdError
 from vethd.host import netns
 from vethd.rpc.access import Role
+from vethd.rpc.connection import Connection
 from vethd.rpc.schema.base import NetnsRef
-from vethd.rpc.server import Connection
 
 
 class Call:

@@ -3,7 +3,7 @@
 Our own because the library for it (pjrpc) departs from the specification: it refuses a whole batch for one bad request
 in it, answers a batch of notifications with `[]`, and takes `"id": null` for a notification. Stricter than the
 specification is this: a request has no members but its four, so that `parms` is an error and not a call without
-parameters; a batch holds at most MAX_BATCH requests.
+parameters; a batch holds at most MAX_BATCH requests; a text is nested at most MAX_DEPTH levels deep.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from vethd.errors import InvalidRequest, MethodNotFound, ParseError, VethdError
 
 MAX_BATCH: Final = 100
+#: Levels of arrays and objects; the deepest request there is has eight of them.
+MAX_DEPTH: Final = 32
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
+_EXAMPLE: Final = '{"jsonrpc": "2.0", "id": 1, "method": "link.list"}'
 
 Context = TypeVar("Context")
 
@@ -79,15 +83,27 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_depth(line: bytes) -> None:
+    """Raise ParseError when the text is nested too deeply; before it is decoded, for the decoder recurses."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _STRING.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise ParseError("nested too deeply", hint=f"at most {MAX_DEPTH} levels")
 
 
 def _decode(line: bytes) -> Any:
+    _check_depth(line)
     try:
         return _DECODER.decode(line.decode())
-    except RecursionError as error:
-        raise ParseError("nested too deeply", hint="no request needs more than four levels") from error
     except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
-        raise ParseError(f"not a JSON text: {error}", hint="one JSON text per line, in UTF-8") from error
+        raise ParseError(f"not a JSON text: {error}", hint=f"one JSON text per line, in UTF-8: {_EXAMPLE}") from error
 
 
 def _check_batch(batch: list[Any]) -> None:
@@ -100,9 +116,7 @@ def _check_batch(batch: list[Any]) -> None:
 def _check_request(request: Any) -> None:
     """Raise InvalidRequest unless it is one; what it asks for is checked by the method."""
     if not isinstance(request, dict):
-        raise InvalidRequest(
-            "a request is an object", hint='{"jsonrpc": "2.0", "id": 1, "method": "link.list", "params": {}}'
-        )
+        raise InvalidRequest("a request is an object", hint=_EXAMPLE)
     if request.get("jsonrpc") != "2.0":
         raise InvalidRequest('jsonrpc: must be "2.0"', hint="the protocol is JSON-RPC 2.0")
     if not isinstance(request.get("method"), str):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from vethd.errors import (
     AmbiguousName,
     InvalidAddress,
@@ -12,18 +14,23 @@ from vethd.errors import (
     MtuOutOfRange,
     NoSuchLink,
     NoSuchNetns,
+    TokenReused,
     TunMissing,
     WorkerFailed,
 )
 from vethd.host import netns
+from vethd.host.threads import HostThreads
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import Letter, PairState
 from vethd.pairs.registry import Registry
+from vethd.pairs.several import newlinks, of_pair
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT, EndSpec, PairSpec
+from vethd.pairs.stats import look
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
-from vethd.rpc.results import pair_result
+from vethd.rpc.results import pair_result, stats_result
+from vethd.rpc.schema.base import NetnsRef
 from vethd.rpc.schema.link import (
     DeletedResult,
     EndParams,
@@ -31,49 +38,68 @@ from vethd.rpc.schema.link import (
     LinkDelParams,
     LinkListParams,
     LinkSelector,
+    PairParams,
     PairResult,
     SelectedResult,
 )
 from vethd.rpc.select import matching, select
+from vethd.worker.counters import Counters
 
 _WHICH = (NoSuchLink, AmbiguousName, NoSuchNetns)
 _NEW_VALUES = (InvalidName, InvalidAddress, MtuOutOfRange, LinkExists, NoSuchNetns, KernelRefused)
 
 
+#: Open fds of namespaces, by how a request names them; None is the caller's own.
+Places = dict[str | NetnsRef | None, int]
+
+
 class LinkMethods:
     """link.add, link.del, link.get, link.list."""
 
-    def __init__(self, registry: Registry, creator: Creator, deleter: Deleter) -> None:
+    def __init__(
+        self, threads: HostThreads, registry: Registry, creator: Creator, deleter: Deleter, counters: Counters
+    ) -> None:
+        self._threads = threads
         self._registry = registry
         self._creator = creator
         self._deleter = deleter
+        self._counters = counters
         self.table = (
             Method(
                 "link.add",
                 LinkAddParams,
-                PairResult,
+                PairResult | list[PairResult],
                 Role.CHANGE,
                 self.link_add,
-                (*_NEW_VALUES, LimitReached, TunMissing, WorkerFailed),
+                (*_NEW_VALUES, LimitReached, TunMissing, WorkerFailed, TokenReused),
                 {"a": {"ifname": "lab0", "mtu": 9000, "up": True}, "b": {"ifname": "lab1", "up": True}},
             ),
-            Method("link.del", LinkDelParams, DeletedResult, Role.CHANGE, self.link_del, _WHICH, {"ifname": "veth0"}),
+            Method(
+                "link.del",
+                LinkDelParams,
+                DeletedResult,
+                Role.CHANGE,
+                self.link_del,
+                (*_WHICH, TokenReused),
+                {"ifname": "veth0"},
+            ),
             Method("link.get", LinkSelector, SelectedResult, Role.LOOK, self.link_get, _WHICH, {"ifname": "veth0"}),
             Method("link.list", LinkListParams, list[PairResult], Role.LOOK, self.link_list, (NoSuchLink, NoSuchNetns)),
         )
 
-    async def link_add(self, params: LinkAddParams, call: Call) -> PairResult:
-        """Make a pair."""
-        a = params.a
-        b = params.b
-        if b is None:  # kernel: the peer without attributes of its own takes the main ones, never name or MAC
-            b = EndParams(mtu=a.mtu, txqueuelen=a.txqueuelen)
-        with call.netns(a.netns, "end a: netns") as a_netns, call.netns(b.netns, "end b: netns") as b_netns:
-            ends = _end_spec("a", a, a_netns), _end_spec("b", b, b_netns)
-            reason = f"link.add by {call.peer}"
-            spec = PairSpec(*ends, params.placement, numqueues=params.numqueues, reason=reason)
-            pair = await self._creator.newlink(spec)
-        return pair_result(pair)
+    async def link_add(self, params: LinkAddParams, call: Call) -> PairResult | list[PairResult]:
+        """Make a pair, or several at once."""
+        with ExitStack() as opened:
+            if params.pairs is None:
+                return pair_result(await self._creator.newlink(_pair_spec(params, call, opened, {})))
+            specs: list[PairSpec] = []
+            places: Places = {}
+            for index, each in enumerate(params.pairs):
+                with of_pair(index):
+                    specs.append(_pair_spec(each, call, opened, places))
+            pairs = await newlinks(specs, self._creator, self._deleter, self._registry, self._threads)
+        name_of = netns.names().get
+        return [pair_result(pair, name_of) for pair in pairs]
 
     async def link_del(self, params: LinkDelParams, call: Call) -> DeletedResult:
         """Delete a pair; both devices are gone when this is answered."""
@@ -90,8 +116,36 @@ class LinkMethods:
 
     async def link_list(self, params: LinkListParams, call: Call) -> list[PairResult]:
         """All pairs, or those that the filter lets through."""
+        pairs = matching(self._registry, params, call)
         name_of = netns.names().get
-        return [pair_result(pair, name_of) for pair in matching(self._registry, params, call)]
+        if not params.stats:
+            return [pair_result(pair, name_of) for pair in pairs]
+        kernel = await look(pairs, self._threads, self._counters)
+        return [
+            {**pair_result(pair, name_of), "stats": stats_result(pair, self._counters, kernel)}
+            for pair in pairs
+            if pair.is_live()
+        ]
+
+
+def _pair_spec(params: PairParams, call: Call, opened: ExitStack, places: Places) -> PairSpec:
+    """What a pair shall be. opened: closes the fds of namespaces. places: those that are open already.
+
+    Raises NoSuchNetns, InvalidParams, NotPermitted.
+    """
+    a, b = params.a, params.b
+    if b is None:  # kernel: the peer without attributes of its own takes the main ones, never name or MAC
+        b = EndParams(mtu=a.mtu, txqueuelen=a.txqueuelen)
+    for letter, end in (("a", a), ("b", b)):
+        if end.netns not in places:
+            places[end.netns] = opened.enter_context(call.netns(end.netns, f"end {letter}: netns"))
+    return PairSpec(
+        _end_spec("a", a, places[a.netns]),
+        _end_spec("b", b, places[b.netns]),
+        params.placement,
+        numqueues=params.numqueues,
+        reason=f"link.add by {call.peer}",
+    )
 
 
 def _end_spec(letter: Letter, params: EndParams, fd: int) -> EndSpec:

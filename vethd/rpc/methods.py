@@ -2,13 +2,14 @@
 
 The methods themselves stand in one class per group (links.py, stats.py, ...), each with a table of what it has.
 envelope.py speaks JSON-RPC 2.0; the models of schema/ check the parameters; an error that a client can meet is a
-VethdError and carries its kind, errno and hint in `data`.
+VethdError and carries its kind, errno and hint in `data`. A request with a token is done once, see tokens.py.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,8 +18,9 @@ from structlog.typing import FilteringBoundLogger
 from vethd.errors import InvalidParams, ShuttingDown, VethdError
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
+from vethd.rpc.connection import Connection
 from vethd.rpc.envelope import Envelope, refusal
-from vethd.rpc.server import Connection
+from vethd.rpc.tokens import Tokens, fingerprint
 from vethd.validation import findings
 from vethd.worker.channel import MAX_FDS
 
@@ -34,8 +36,14 @@ class Methods:
     def __init__(self, table: Iterable[Method], log: FilteringBoundLogger) -> None:
         self.table = tuple(table)
         self._log = log
+        self._tokens = Tokens()
         self.shutting_down = False
-        self._envelope: Envelope[Call] = Envelope({method.name: self._guarded(method) for method in self.table})
+        self._envelope: Envelope[Call] = Envelope(
+            {
+                method.name: self._logged(method) if method.role is Role.CHANGE else self._guarded(method)
+                for method in self.table
+            }
+        )
 
     async def handle(self, connection: Connection, line: bytes, fds: list[int]) -> str | None:
         """Answer one line; None when it asked for no answer."""
@@ -47,6 +55,25 @@ class Methods:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _logged(self, method: Method) -> Callable[[Call, Any], Awaitable[Any]]:
+        """The method, guarded, and a line in the log that says who called it and what came out."""
+        guarded = self._guarded(method)
+
+        async def logged(call: Call, params: Any) -> Any:
+            outcome = "done"
+            try:
+                return await guarded(call, params)
+            except VethdError as error:
+                outcome = error.kind
+                raise
+            finally:
+                peer = call.peer
+                self._log.info(
+                    "change asked for", method=method.name, uid=peer.uid, gid=peer.gid, pid=peer.pid, outcome=outcome
+                )
+
+        return logged
 
     def _guarded(self, method: Method) -> Callable[[Call, Any], Awaitable[Any]]:
         """The method as the envelope calls it; it raises VethdErrors only."""
@@ -61,7 +88,11 @@ class Methods:
                 checked = _validate(method.params, params)
                 if self.shutting_down and method.role is Role.CHANGE:
                     raise ShuttingDown("the daemon is shutting down", hint="try again when it is back")
-                return await method.call(checked, call)
+                token: str | None = getattr(checked, "token", None)
+                if token is None:
+                    return await method.call(checked, call)
+                mark = fingerprint(method.name, params, call)
+                return await self._tokens.once(call.peer.uid, token, mark, partial(method.call, checked, call))
             except VethdError:
                 raise
             except Exception as error:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vethd.drops import DropPoint
 from vethd.host import netns, tap
 from vethd.host.rtnl import LinkStats
 from vethd.pairs.pair import End, Pair
-from vethd.pairs.stats import end_stats, queue_stats
+from vethd.pairs.stats import Rows, end_stats, queue_stats
 from vethd.rpc.schema.link import EndResult, PairResult
-from vethd.rpc.schema.stats import EndStatsResult
-from vethd.worker.counters import Counters
+from vethd.rpc.schema.stats import EndsStats, EndStatsResult
 
 #: The name of a namespace by its identity, None when it has none.
 NameOf = Callable[[tuple[int, int]], str | None]
@@ -57,8 +56,13 @@ def _drops(drops: dict[DropPoint, int]) -> dict[str, int]:
     return {point.name: frames for point, frames in drops.items()}
 
 
-def stats_result(end: End, counters: Counters, kernel: LinkStats | None) -> EndStatsResult:
-    """Counters of an end. kernel: those of its TAP, None when the device is going."""
+def stats_result(pair: Pair, counters: Rows, kernel: Mapping[int, LinkStats]) -> EndsStats:
+    """Counters of both ends. kernel: those of their TAPs by end number; missing when the device is going."""
+    a, b = (_end_stats_result(end, counters, kernel.get(end.number)) for end in pair.ends)
+    return {"a": a, "b": b}
+
+
+def _end_stats_result(end: End, counters: Rows, kernel: LinkStats | None) -> EndStatsResult:
     stats = end_stats(end, counters, kernel)
     return {
         "rx_packets": stats.rx_packets,

@@ -1,13 +1,6 @@
-"""The control socket: accept, read lines, answer lines.
+"""The control socket: listens, and has a place for at most so many clients. connection.py serves each of them.
 
-Built on recvmsg, because file descriptors come beside the text (an asyncio stream would lose them). A request is one
-line of at most MAX_REQUEST bytes; what one connection asks is done and answered in order; connections take turns, one
-request each. File descriptors belong to the line that holds the last byte of the sendmsg they came with; those that the
-request did not name are closed after it.
-
-Nobody can make the daemon hoard: while MAX_UNSENT bytes wait for a client that does not read, or MAX_WAITING requests
-for their turn, no more are taken from its socket. Who may do nothing hears so once and is disconnected; such strangers
-never have more than one in STRANGERS of the places for clients.
+Strangers, who may do nothing, never have more than one in STRANGERS of the places.
 """
 
 from __future__ import annotations
@@ -16,236 +9,45 @@ import asyncio
 import errno
 import os
 import socket
-from collections import deque
-from collections.abc import Awaitable, Callable
+import stat
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import InvalidParams, InvalidRequest, LimitReached, VethdError
+from vethd.config import LimitConfig
+from vethd.errors import LimitReached
 from vethd.rpc.access import Peer, Role, peer_of
+from vethd.rpc.connection import Connection, Handle
 from vethd.rpc.envelope import refusal
-from vethd.worker.channel import MAX_FDS, receive
 
-MAX_REQUEST: Final = 1 << 20
-MAX_UNSENT: Final = 16 << 20
-MAX_WAITING: Final = 64
 STRANGERS: Final = 8
-_CHUNK: Final = 1 << 16
 #: Seconds without accepting when no file descriptor is free; the listener stays readable all the while.
 _ACCEPT_PAUSE: Final = 0.5
 #: Clients that may wait to be accepted; a non-blocking connect fails above that.
 _BACKLOG: Final = 1024
-
-Handle = Callable[["Connection", bytes, list[int]], Awaitable[str | None]]
 
 
 class AlreadyRunning(Exception):
     """Raised when another process listens on the control socket."""
 
 
-class Connection:
-    """One client. peer: who it is. Its requests are handled one after the other.
+class UnsafeDirectory(Exception):
+    """Raised when somebody else could put a socket of theirs in the place of ours. hint: what to do about it."""
 
-    handle(connection, line, fds) returns the answer's text, or None for none; it owns the fds.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        peer: Peer,
-        handle: Handle,
-        on_close: Callable[[Connection], None],
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._loop = loop
-        self.sock = sock
-        self.peer = peer
-        self._handle = handle
-        self._on_close = on_close
-        self._log = log
-        self._buffer = bytearray()
-        self._tail_fds: list[int] = []
-        self._requests: deque[tuple[bytes, list[int]]] = deque()
-        self._unsent = bytearray()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._task: asyncio.Task[None] | None = None
-        self._reading = False
-        self._no_more = False
-        self._leaving = False
-        self._closed = False
-        self._last_words: str | None = None
-        self._read_on()
-
-    def close(self) -> None:
-        """Disconnect. A request that is being handled is finished; nobody reads its answer."""
-        if self._closed:
-            return
-        self._closed = True
-        self._loop.remove_reader(self.sock.fileno())
-        self._loop.remove_writer(self.sock.fileno())
-        self.sock.close()
-        for fds in (self._tail_fds, *(fds for _line, fds in self._requests)):
-            _close_all(fds)
-        self._requests.clear()
-        self._room.set()
-        self._on_close(self)
-
-    async def finish(self) -> None:
-        """Answer what has been read, then disconnect; a client that does not read its answers is not waited for."""
-        self._leaving = True
-        self._room.set()
-        self._stop_reading()
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        self.close()
-
-    # -- reading ------------------------------------------------------------------------------------------------------
-
-    def _read_on(self) -> None:
-        if not self._reading and not self._no_more and not self._closed:
-            self._reading = True
-            self._loop.add_reader(self.sock.fileno(), self._readable)
-
-    def _read_off(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self.sock.fileno())
-
-    def _stop_reading(self) -> None:
-        """Take no more requests, for good."""
-        self._no_more = True
-        self._read_off()
-
-    def _readable(self) -> None:
-        try:
-            data, fds = receive(self.sock, _CHUNK, MAX_FDS + 1)  # one more than allowed tells that it is too many
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-            return
-        if self.peer.role is Role.NOTHING:
-            _close_all(fds)
-            fds = []
-        try:
-            if data:
-                self._split(data, fds)
-            else:  # it sends no more; what it asked is still answered, also without a newline at the end
-                self._stop_reading()
-                if self._buffer or self._tail_fds:
-                    self._split(b"\n", [])
-        except VethdError as error:  # it would not fit: this is the last that the client hears, after its other answers
-            self._log.warning("request refused", why=error.message, uid=self.peer.uid, pid=self.peer.pid)
-            self._last_words = refusal(error)
-            self._stop_reading()
-        if len(self._requests) > MAX_WAITING:
-            self._read_off()
-        if self._task is None and self._requests:
-            self._task = self._loop.create_task(self._work())
-        self._close_if_done()
-
-    def _split(self, data: bytes, fds: list[int]) -> None:
-        """Take what was received apart into requests; the rest of an unfinished line is kept.
-
-        Raises InvalidRequest, InvalidParams when a line is too long or has too many descriptors.
-        """
-        head, *others = data.split(b"\n")
-        self._buffer += head
-        lines: list[bytes] = []
-        if others:
-            lines, self._buffer = [bytes(self._buffer), *others[:-1]], bytearray(others[-1])
-        for at, line in enumerate(lines):
-            mine, self._tail_fds = self._tail_fds, []
-            if at == len(lines) - 1 and not self._buffer:
-                mine, fds = mine + fds, []
-            if len(line) > MAX_REQUEST:
-                _close_all(mine + fds)
-                raise _too_long()
-            if line.strip() or mine:
-                self._requests.append((line, mine))
-        self._tail_fds += fds
-        if len(self._buffer) > MAX_REQUEST:
-            raise _too_long()
-        if len(self._tail_fds) > MAX_FDS:
-            raise InvalidParams("too many file descriptors for one request", hint=f"send at most {MAX_FDS}")
-
-    # -- handling -----------------------------------------------------------------------------------------------------
-
-    async def _work(self) -> None:
-        try:
-            while self._requests:
-                line, fds = self._requests.popleft()
-                try:
-                    answer = await self._answer(line, fds)
-                except VethdError as error:
-                    answer = refusal(error)
-                if answer is not None:
-                    self._send(answer)
-                if self.peer.role is Role.NOTHING:
-                    self.close()
-                await self._room.wait()
-                if len(self._requests) <= MAX_WAITING // 2:
-                    self._read_on()
-                await asyncio.sleep(0)  # the others' turn
-        finally:
-            self._task = None
-            self._close_if_done()
-
-    async def _answer(self, line: bytes, fds: list[int]) -> str | None:
-        """What `handle` answers; whatever else it raises is a bug, and no reason to leave the client waiting."""
-        try:
-            return await self._handle(self, line, fds)
-        except Exception as error:
-            self._log.exception("request not answered", uid=self.peer.uid, pid=self.peer.pid)
-            raise VethdError(f"not answered: {error!r}", hint="this is a bug; the log has more") from error
-
-    # -- sending ------------------------------------------------------------------------------------------------------
-
-    def _send(self, text: str) -> None:
-        if self._closed:
-            return
-        self._unsent += text.encode() + b"\n"
-        self._flush()
-        if len(self._unsent) > MAX_UNSENT and not self._leaving:
-            self._room.clear()
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                with memoryview(self._unsent) as view:
-                    sent = self.sock.send(view)
-                del self._unsent[:sent]
-        except BlockingIOError:
-            self._loop.add_writer(self.sock.fileno(), self._flush)
-            return
-        except OSError:
-            self.close()
-            return
-        self._loop.remove_writer(self.sock.fileno())
-        self._room.set()
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if not self._no_more or self._task is not None or self._requests or self._unsent or self._closed:
-            return
-        if self._last_words is None:
-            self.close()
-        else:
-            text, self._last_words = self._last_words, None
-            self._send(text)
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Server:
-    """Listens at `path` and keeps at most `clients` connections."""
+    """Listens at `path` and keeps at most `limits.clients` connections."""
 
-    def __init__(self, path: Path, clients: int, handle: Handle, log: FilteringBoundLogger) -> None:
+    def __init__(self, path: Path, limits: LimitConfig, handle: Handle, log: FilteringBoundLogger) -> None:
         self._loop = asyncio.get_running_loop()
         self._path = path
-        self._clients = clients
+        self._limits = limits
         self._handle = handle
         self._log = log
         self._connections: set[Connection] = set()
@@ -253,10 +55,11 @@ class Server:
         self._inode = 0
 
     def bind(self) -> None:
-        """Take the path; who connects waits until `serve`. Raises AlreadyRunning, OSError."""
+        """Take the path; who connects waits until `serve`. Raises AlreadyRunning, UnsafeDirectory, OSError."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
         try:
+            _check_directory(self._path)
             _remove_stale(self._path)
             listener.bind(str(self._path))
             os.chmod(self._path, 0o666)  # who may do what is decided per connection, see access.py
@@ -265,7 +68,7 @@ class Server:
         except OSError as error:
             listener.close()
             raise OSError(error.errno, error.strerror or str(error), str(self._path)) from error
-        except AlreadyRunning:
+        except (AlreadyRunning, UnsafeDirectory):
             listener.close()
             raise
         self._socket = listener
@@ -311,27 +114,37 @@ class Server:
         except OSError:  # gone before we could ask who it was
             sock.close()
         else:
-            forget = self._connections.discard
-            self._connections.add(Connection(self._loop, sock, peer, self._handle, forget, self._log))
+            connection = Connection(self._loop, sock, peer, self._handle, self._limits, self._log)
+            connection.on_close.append(partial(self._connections.discard, connection))
+            self._connections.add(connection)
 
     def _check_limits(self, peer: Peer) -> None:
         """Raise LimitReached when there is no place for one more."""
-        if len(self._connections) >= self._clients:
+        clients = self._limits.clients
+        if len(self._connections) >= clients:
             raise LimitReached(
-                f"{self._clients} clients are connected", hint="disconnect some, or raise clients in the configuration"
+                f"{clients} clients are connected", hint="disconnect some, or raise clients in the configuration"
             )
         strangers = sum(other.peer.role is Role.NOTHING for other in self._connections)
-        if peer.role is Role.NOTHING and strangers >= max(1, self._clients // STRANGERS):
+        if peer.role is Role.NOTHING and strangers >= max(1, clients // STRANGERS):
             raise LimitReached(f"{strangers} clients without rights are connected", hint="try again later")
 
 
-def _too_long() -> InvalidRequest:
-    return InvalidRequest(f"a request above {MAX_REQUEST} bytes", hint="send several")
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+def _check_directory(path: Path) -> None:
+    """Insist that only root and the daemon's user can replace the socket. Raises UnsafeDirectory, OSError."""
+    directory = path.parent
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnsafeDirectory(
+            f"control socket {path}: its directory belongs to uid {status.st_uid}, who could replace it",
+            hint=f"chown root {directory}, or choose another path",
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        raise UnsafeDirectory(
+            f"control socket {path}: others may write to its directory (mode {stat.S_IMODE(status.st_mode):04o}) and "
+            "could replace it",
+            hint=f"chmod go-w {directory}, or choose another path",
+        )
 
 
 def _remove_stale(path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from vethd.errors import NoSuchLink, NoSuchNetns
+import time
+
+from vethd.errors import CursorExpired, NoSuchLink, NoSuchNetns
 from vethd.host.threads import HostThreads
-from vethd.pairs.pair import PairState
+from vethd.pairs.pair import Pair
 from vethd.pairs.registry import Registry
-from vethd.pairs.stats import charge_unread, kernel_stats
+from vethd.pairs.stats import look
 from vethd.pairs.workers import Workers
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
+from vethd.rpc.cursors import Cursors, Snapshot
 from vethd.rpc.results import stats_result
 from vethd.rpc.schema.base import NoParams
 from vethd.rpc.schema.link import StatsGetParams
-from vethd.rpc.schema.stats import PairStats, SoftnetResult, SoftnetRow, StatsResult
+from vethd.rpc.schema.stats import EndsStats, PairStats, SoftnetResult, SoftnetRow, StatsResult
 from vethd.rpc.select import matching
 from vethd.worker.counters import Counters
 
@@ -26,25 +29,37 @@ class StatsMethods:
         self._registry = registry
         self._workers = workers
         self._counters = counters
+        self._cursors = Cursors()
         self.table = (
-            Method("stats.get", StatsGetParams, StatsResult, Role.LOOK, self.stats_get, (NoSuchLink, NoSuchNetns)),
+            Method(
+                "stats.get",
+                StatsGetParams,
+                StatsResult,
+                Role.LOOK,
+                self.stats_get,
+                (NoSuchLink, NoSuchNetns, CursorExpired),
+                {"ifname": "veth0", "cursor": True},
+            ),
             Method("softnet.get", NoParams, SoftnetResult, Role.LOOK, self.softnet_get),
         )
 
     async def stats_get(self, params: StatsGetParams, call: Call) -> StatsResult:
         """Counters, the kernel's own included."""
+        since = None if params.since is None else self._cursors.find(params.since)
         pairs = matching(self._registry, params, call)
-        ends = [end for pair in pairs for end in pair.ends]
-        kernel = await kernel_stats(ends, self._threads)
-        for end in ends:
-            if end.number in kernel and end.pair.state is PairState.LIVE:
-                charge_unread(end, kernel[end.number].tx_dropped, end.pair.carrier, self._counters)
-        rows: list[PairStats] = []
-        for pair in pairs:
-            if pair.state is PairState.LIVE:
-                a, b = (stats_result(end, self._counters, kernel.get(end.number)) for end in pair.ends)
-                rows.append({"uuid": str(pair.uuid), "ends": {"a": a, "b": b}})
-        return {"pairs": rows, "cursor": None, "interval": None}
+        if since is None and not params.cursor:
+            kernel = await look(pairs, self._threads, self._counters)
+            rows = [_row(pair, stats_result(pair, self._counters, kernel)) for pair in pairs if pair.is_live()]
+            return {"pairs": rows, "cursor": None, "interval": None}
+        everyone = list(self._registry)  # a cursor is good for every filter
+        kernel = await look(everyone, self._threads, self._counters)
+        live = (pair for pair in everyone if pair.is_live())
+        now = Snapshot.take(time.monotonic(), live, self._counters, kernel, self._cursors.last)
+        return {
+            "pairs": [_row(pair, now.stats(pair, since)) for pair in pairs if pair in now],
+            "cursor": self._cursors.add(now),
+            "interval": None if since is None else now.time - since.time,
+        }
 
     async def softnet_get(self, _params: NoParams, _call: Call) -> SoftnetResult:
         """Every worker's backlog."""
@@ -63,3 +78,7 @@ class StatsMethods:
                 }
             )
         return {"workers": rows}
+
+
+def _row(pair: Pair, ends: EndsStats) -> PairStats:
+    return {"uuid": str(pair.uuid), "ends": ends}

@@ -31,6 +31,8 @@ _SOFTNET_ROW: Final = struct.Struct("=5Q")
 ROW_SIZE: Final = 256
 ROW_VALUES: Final = ROW_SIZE // 8
 WORKER_SLOTS: Final = 256
+#: Of what `Counters.copy` gives; bytes.
+COPY_SIZE: Final = 2 * _END_ROW.size
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (not in fcntl before 3.12)
 
@@ -56,6 +58,17 @@ class EndCounters:
             self.rx_packets + other.rx_packets,
             self.rx_bytes + other.rx_bytes,
             [mine + its for mine, its in zip(self.drops, other.drops, strict=True)],
+        )
+
+    def __sub__(self, other: EndCounters) -> EndCounters:
+        return EndCounters(
+            self.read - other.read,
+            self.merged - other.merged,
+            self.tx_packets - other.tx_packets,
+            self.tx_bytes - other.tx_bytes,
+            self.rx_packets - other.rx_packets,
+            self.rx_bytes - other.rx_bytes,
+            [mine - its for mine, its in zip(self.drops, other.drops, strict=True)],
         )
 
 
@@ -101,6 +114,11 @@ class Counters:
     def store_correction(self, number: int, row: EndCounters) -> None:
         """Write the supervisor's row of an end."""
         self._store(self.ends + number, row)
+
+    def copy(self, number: int) -> bytes:
+        """Both rows of an end as they are now, the worker's and the supervisor's, for `rows_of_copies`."""
+        mine, its = number * ROW_SIZE, (self.ends + number) * ROW_SIZE
+        return self._map[mine : mine + _END_ROW.size] + self._map[its : its + _END_ROW.size]
 
     def clear(self, number: int) -> None:
         """Make both rows of an end zero; only while no worker has the end."""
@@ -161,10 +179,7 @@ class Counters:
         os.close(self.fd)
 
     def _load(self, row: int) -> EndCounters:
-        read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, *drops = _END_ROW.unpack_from(
-            self._map, row * ROW_SIZE
-        )
-        return EndCounters(read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, [0, *drops])
+        return _unpack(self._map, row * ROW_SIZE)
 
     def _store(self, row: int, counters: EndCounters) -> None:
         _END_ROW.pack_into(
@@ -178,6 +193,16 @@ class Counters:
             counters.rx_bytes,
             *counters.drops[1:],
         )
+
+
+def rows_of_copies(copies: bytes, number: int) -> tuple[EndCounters, EndCounters]:
+    """The rows in the copy of that number among several, one after the other: the worker's and the supervisor's."""
+    return _unpack(copies, number * COPY_SIZE), _unpack(copies, number * COPY_SIZE + _END_ROW.size)
+
+
+def _unpack(data: bytes | mmap.mmap, at: int) -> EndCounters:
+    read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, *drops = _END_ROW.unpack_from(data, at)
+    return EndCounters(read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes, [0, *drops])
 
 
 def _size(ends: int) -> int:

@@ -60,7 +60,11 @@ class QueueStatsResult(TypedDict):
 
 @with_config(DESCRIBED)
 class EndStatsResult(TypedDict):
-    """Counters of an end, rx_* and tx_* as kernel veth charges them; read = delivered + merged + dropped + queued."""
+    """Counters of an end, rx_* and tx_* as kernel veth charges them; read = delivered + merged + dropped + queued.
+
+    Since a cursor, all of them are differences, but `queued` is not: read = delivered + merged + dropped + growth of
+    queued.
+    """
 
     rx_packets: int
     """Frames delivered to this end."""
@@ -89,7 +93,7 @@ class EndStatsResult(TypedDict):
     queues: list[QueueStatsResult]
     """The same by queue."""
     kernel: KernelStats | None
-    """The TAP's own counters; null when the device is going."""
+    """The TAP's own counters; null when the device is going, or was not there at the cursor."""
 
 
 @with_config(DESCRIBED)
