@@ -33,9 +33,11 @@ ELSEWHERE = {
     "not_permitted": "rpc/test_access.py",
     "shutting_down": "daemon/test_stop.py",
     "worker_failed": "daemon/test_start.py",
+    "listener_too_slow": "rpc/test_events_slow.py",
     "timed_out": "rpc/test_timeouts.py",
     "token_reused": "rpc/test_tokens.py",
     "cursor_expired": "rpc/test_cursors.py",
+    "stale_generation": "rpc/test_link_set.py",
 }
 HERE = {
     *("invalid_params", "invalid_name", "invalid_address", "mtu_out_of_range", "link_exists", "no_such_link"),
@@ -82,9 +84,11 @@ def test_codes_never_change() -> None:
         "tun_missing": -32011,
         "worker_failed": -32012,
         "shutting_down": -32013,
+        "listener_too_slow": -32017,
         "timed_out": -32018,
         "token_reused": -32015,
         "cursor_expired": -32016,
+        "stale_generation": -32014,
     }
 
 

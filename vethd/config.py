@@ -52,8 +52,8 @@ def _listed(numbers: Iterable[int]) -> str:
 class WorkerConfig(_Section):
     """[worker]: how many processes forward, and what they do under overload.
 
-    count: `auto` is half the CPUs, at least one. overload: `drop` at the backlog's cap, or `backpressure`: stop
-    reading.
+    count: `auto` is half the CPUs, at least one. overload: of new pairs of which nothing else is said: `drop` at the
+    backlog's cap, or `backpressure`: stop reading.
     cpus: CPUs that workers are bound to, one each, in turn; none: the scheduler places them.
     frameio: `syscalls`, `uring`, or `auto`: io_uring where it works.
     restart_window: seconds; from the third death of a worker within them on, its replacement waits.

@@ -140,6 +140,12 @@ class ShuttingDown(VethdError):
     code, kind, summary = -32013, "shutting_down", "the daemon is shutting down"
 
 
+class ListenerTooSlow(VethdError):
+    """Raised when a listener does not read its events, and is disconnected for that."""
+
+    code, kind, summary = -32017, "listener_too_slow", "the listener does not read its events fast enough"
+
+
 class TimedOut(VethdError):
     """Raised when a client asked nothing for longer than `idle_timeout`."""
 
@@ -156,6 +162,12 @@ class CursorExpired(VethdError):
     """Raised when a cursor is not among the last ones that this daemon gave."""
 
     code, kind, summary = -32016, "cursor_expired", "the daemon does not know the cursor any more"
+
+
+class StaleGeneration(VethdError):
+    """Raised when a pair has changed since the generation that a request names, which then changes nothing."""
+
+    code, kind, summary = -32014, "stale_generation", "the pair has changed meanwhile"
 
 
 KINDS: Final[tuple[type[VethdError], ...]] = (
@@ -177,10 +189,21 @@ KINDS: Final[tuple[type[VethdError], ...]] = (
     TunMissing,
     WorkerFailed,
     ShuttingDown,
+    ListenerTooSlow,
     TimedOut,
     TokenReused,
     CursorExpired,
+    StaleGeneration,
 )
+
+
+def name_taken(end: str, ifname: str) -> LinkExists:
+    """The error for EEXIST. end: its letter."""
+    return LinkExists(
+        f"end {end}: name {ifname!r} exists in the namespace already",
+        hint="choose another name, or one with %d for a free number",
+        errno=errno_names.EEXIST,
+    )
 
 
 def no_fd_left(what: str, number: int | None) -> LimitReached:

@@ -93,7 +93,10 @@ def test_what_is_changed_at_an_end(log: Log, pair: Pair) -> None:
         ip(pair.a.netns, "link", "set", name, *words)
         assert log.line("link changed", **changed) == {**end, **changed}
     pair.a.name = "vtrnew"
-    assert len(log.lines()) == before + 4
+    peer = {"pair": pair.uuid, "end": "b", "netns": netns_inode(pair.b.netns)}
+    alias = {"alias": f"vethd {pair.uuid} peer vtrnew"}
+    assert log.line("link changed", **alias) == {**peer, **alias}
+    assert len(log.lines()) == before + 5
 
 
 def test_up_down_and_carrier(log: Log, pair: Pair) -> None:

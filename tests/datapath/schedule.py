@@ -94,6 +94,10 @@ class Run:
         """Change a limit."""
         setattr(self.softnet, name, value)
 
+    def backpressure(self, end: int, on: bool) -> None:
+        """Say whether an end waits for a full backlog."""
+        self._device(end).backpressure = on
+
     def carrier(self, end: int, on: bool) -> None:
         """Set both ends' carrier."""
         dev = self._device(end)
@@ -119,7 +123,8 @@ class Run:
         backlog = self.softnet
         return {
             "told": self.told,
-            "softnet": [backlog.processed, backlog.dropped, backlog.time_squeeze, backlog.room(), backlog.pending()],
+            "softnet": [backlog.processed, backlog.dropped, backlog.time_squeeze, backlog.pending()],
+            "room": [backlog.room(dev) for dev in self.devices],
             "queues": [len(backlog.input_pkt_queue), len(backlog.process_queue)],
             "pool": [backlog.pool.size, backlog.pool.in_use],
             "touched": [dev.number for dev in backlog.touched],

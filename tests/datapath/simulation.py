@@ -78,7 +78,6 @@ class Worker:
         self.softnet.netdev_max_backlog = scenario.max_backlog
         self.softnet.netdev_budget = scenario.budget
         self.softnet.netdev_budget_usecs = scenario.budget_usecs
-        self.softnet.backpressure = scenario.backpressure
         self.now = 0
         self.turns = 0
         self.peak_input = 0
@@ -89,6 +88,8 @@ class Worker:
             Sender(number, gap // scenario.heavy if number == 0 else gap, random.Random(seed * 1000 + number))
             for number in range(scenario.pairs)
         ]
+        for sender in self.senders:
+            sender.dev.backpressure = scenario.backpressure
         self.by_device: dict[NetDevice | None, Sender] = {sender.receiver: sender for sender in self.senders}
 
     def run(self) -> None:
@@ -108,7 +109,7 @@ class Worker:
             return False
         self.turns += 1
         for sender in sorted(ready, key=lambda sender: sender.last_taken):
-            count, sent = min(softnet.room(), sender.waiting), sender.dev.tx_packets
+            count, sent = min(softnet.room(sender.dev), sender.waiting), sender.dev.tx_packets
             if count:
                 self._read(sender, count)
             if sender.dev.tx_packets != sent:

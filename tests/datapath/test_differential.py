@@ -72,7 +72,7 @@ OPERATION = st.one_of(
     st.tuples(st.just("sysctl"), st.just("netdev_budget"), st.integers(1, 400)),
     st.tuples(st.just("sysctl"), st.just("netdev_budget_usecs"), st.integers(1, 9000)),
     st.tuples(st.just("sysctl"), st.just("dev_weight"), st.integers(1, 100)),
-    st.tuples(st.just("sysctl"), st.just("backpressure"), st.booleans()),
+    st.tuples(st.just("backpressure"), END, st.booleans()),
     st.tuples(st.just("carrier"), END, st.booleans()),
     st.tuples(st.just("mtu"), END, st.sampled_from([68, 1000, 1500, 9000, 65521])),
     st.tuples(st.just("lose"), END),

@@ -104,9 +104,9 @@ class BacklogMachine(RuleBasedStateMachine):
     def set_time_budget(self, usecs: int) -> None:
         self.softnet.netdev_budget_usecs = usecs
 
-    @rule(backpressure=st.booleans())
-    def set_overload(self, backpressure: bool) -> None:
-        self.softnet.backpressure = backpressure
+    @rule(sender=st.integers(0, PAIRS - 1), backpressure=st.booleans())
+    def set_overload(self, sender: int, backpressure: bool) -> None:
+        self.ends[sender].backpressure = backpressure
 
     # -- what must hold always ----------------------------------------------------------------------------------------
 
@@ -140,12 +140,13 @@ class BacklogMachine(RuleBasedStateMachine):
     @invariant()
     def room_never_leads_to_a_drop_under_backpressure(self) -> None:
         softnet = self.softnet
-        room = softnet.room()
-        assert 0 <= room <= softnet.dev_weight
-        if softnet.backpressure:
-            assert room == 0 or len(self.input) + room <= softnet.netdev_max_backlog
-        else:
-            assert room == softnet.dev_weight
+        for dev in self.ends:
+            room = softnet.room(dev)
+            assert 0 <= room <= softnet.dev_weight
+            if dev.backpressure:
+                assert room == 0 or len(self.input) + room <= softnet.netdev_max_backlog
+            else:
+                assert room == softnet.dev_weight
 
     # -- the model ----------------------------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ async def test_a_pair_may_be_made_and_changed_while_another_is_counted(
 
     async def change() -> None:
         tasks.append(asyncio.create_task(house.newlink(*two, placement="inside", numqueues=WORKERS)))
-        tasks.append(asyncio.create_task(house.supervisor.workers.set(pair.a, mtu=1000)))
+        tasks.append(asyncio.create_task(house.supervisor.workers.tell(pair.a)))
         early.extend(task.done() for task in (await asyncio.wait(tasks, timeout=0.2))[0])
 
     during_a_count(change)

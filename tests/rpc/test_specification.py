@@ -7,7 +7,6 @@ import pytest
 
 from tests.rpc.talk import ANYTHING, Talk, refused, request, result
 
-NAMES = "daemon.info, link.add, link.del, link.get, link.list, softnet.get, stats.get"
 EXAMPLE = '{"jsonrpc": "2.0", "id": 1, "method": "link.list"}'
 
 
@@ -41,7 +40,7 @@ def test_a_notification_is_never_answered_not_even_with_an_error(talk: Talk, met
 
 def test_call_of_a_method_that_does_not_exist(talk: Talk) -> None:
     talk.say('{"jsonrpc": "2.0", "method": "foobar", "id": "1"}')
-    talk.hear(refused("1", "method_not_found", "there is no method 'foobar'", hint=f"there are {NAMES}"))
+    talk.hear(refused("1", "method_not_found", "there is no method 'foobar'", hint=ANYTHING))
 
 
 @pytest.mark.parametrize("text", ['{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', "{", '"\\ud8', "]"])

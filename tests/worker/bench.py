@@ -68,7 +68,7 @@ class Bench:
         self.worker.bind(self.recorder)  # type: ignore[arg-type]  # a stand-in for the channel
         self.added: list[int] = []
 
-    def add(self, *ends: End) -> None:
+    def add(self, *ends: End, backpressure: bool = False) -> None:
         """Add pairs of ends, numbered from 0; the loop owns copies of their fds."""
         for at in range(0, len(ends), 2):
             pair = ends[at : at + 2]
@@ -76,6 +76,7 @@ class Bench:
             described = [
                 {"number": number, "mtu": 1500, "address": "02767400000" + str(which), "netns": which}
                 | {"carrier": True, "hdr_len": pair[which].hdr_len, "gro": False, "uso": True}
+                | {"backpressure": backpressure}
                 for which, number in enumerate((first, first + 1))
             ]
             self.handle("add", [os.dup(fd) for fd in ends_of(*pair)], ends=described)

@@ -145,16 +145,22 @@ class Worker:
         mtu: tuple[int, int] = (1500, 1500),
         carrier: bool = True,
         gro: tuple[bool, bool] = (False, False),
+        backpressure: bool = False,
     ) -> WirePair:
         """Hand a pair over; its numbers are the next two that no pair of this worker had."""
         first = 2 * len(self.pairs)
         pair = WirePair(self, (a, b), (first, first + 1))
         self.pairs.append(pair)
-        self.talk.ask("add", ends_of(a, b), ends=self.describe(pair, mtu, carrier, gro))
+        self.talk.ask("add", ends_of(a, b), ends=self.describe(pair, mtu, carrier, gro, backpressure))
         return pair
 
     def describe(
-        self, pair: WirePair, mtu: tuple[int, int], carrier: bool, gro: tuple[bool, bool] = (False, False)
+        self,
+        pair: WirePair,
+        mtu: tuple[int, int],
+        carrier: bool,
+        gro: tuple[bool, bool] = (False, False),
+        backpressure: bool = False,
     ) -> list[dict[str, Any]]:
         """The `ends` of an `add`."""
         return [
@@ -167,12 +173,17 @@ class Worker:
                 "hdr_len": pair.ends[which].hdr_len,
                 "gro": gro[which],
                 "uso": True,
+                "backpressure": backpressure,
             }
             for which in (0, 1)
         ]
 
-    def sysctl(self, **values: int | bool) -> None:
+    def sysctl(self, **values: int) -> None:
         self.talk.ask("sysctl", values=values)
+
+    def set_overload(self, pair: WirePair, *, backpressure: bool) -> None:
+        for number in pair.numbers:
+            self.talk.ask("set", end=number, backpressure=backpressure)
 
     def remove(self, pair: WirePair) -> None:
         """Take a pair from the worker; what it had accepted is delivered by then, so its books balance exactly."""

@@ -121,7 +121,7 @@ def test_set_of_an_end_that_is_not_here_is_acknowledged_and_does_nothing(worker:
 
 def test_sysctl_takes_the_limits_of_the_backlog(worker: Worker, stand_in: MakeStandIn) -> None:
     a, b = stand_in(), stand_in()
-    worker.sysctl(netdev_max_backlog=3, netdev_budget=2, netdev_budget_usecs=1, dev_weight=10, backpressure=False)
+    worker.sysctl(netdev_max_backlog=3, netdev_budget=2, netdev_budget_usecs=1, dev_weight=10)
     for number in range(10):
         a.send(numbered(number))
     pair = worker.add(a, b)

@@ -62,12 +62,11 @@ async def test_the_end_that_has_waited_longest_for_the_backlog_comes_first(
 ) -> None:
     """A backlog of one batch and three ends that never run dry: each of them gets a third."""
     bench.softnet.dev_weight = bench.softnet.netdev_max_backlog = 4
-    bench.softnet.backpressure = backpressure
     senders = [stand_in() for _ in range(3)]
     for sender in senders:
         for number in range(400):
             sender.send(numbered(number))
-    bench.add(*(end for sender in senders for end in (sender, stand_in())))
+    bench.add(*(end for sender in senders for end in (sender, stand_in())), backpressure=backpressure)
     await bench.turn_until(lambda: bench.softnet.processed >= 120)
     shares = [bench.end(2 * pair).tx_packets for pair in range(3)]
     assert max(shares) - min(shares) <= 4
@@ -114,12 +113,11 @@ async def test_drain_empties_the_backlog_and_reads_no_more(bench: Bench, stand_i
 async def fill_until_one_end_is_paused(bench: Bench, first: StandIn, second: StandIn, stand_in: MakeStandIn) -> None:
     """Two pairs on a backlog of 8: the first end fills it, so that the second must wait with its frames."""
     bench.softnet.netdev_max_backlog, bench.softnet.netdev_budget = 8, 1
-    bench.softnet.backpressure = True
     for number in range(40):
         first.send(numbered(number))
         second.send(numbered(number))
-    bench.add(first, stand_in(), second, stand_in())
-    await bench.turn_until(lambda: bench.softnet.room() == 0)
+    bench.add(first, stand_in(), second, stand_in(), backpressure=True)
+    await bench.turn_until(lambda: len(bench.softnet.input_pkt_queue) == 8)
     await bench.turn(2)
 
 
@@ -144,6 +142,29 @@ async def test_paused_ends_are_read_again_when_the_cap_is_raised(bench: Bench, s
     await fill_until_one_end_is_paused(bench, stand_in(), stand_in(), stand_in)
     bench.handle("sysctl", values={"netdev_max_backlog": 1000, "netdev_budget": 300})
     await bench.turn_until(lambda: bench.softnet.processed == 80)
+
+
+async def test_a_paused_end_is_read_again_when_it_may_drop(bench: Bench, stand_in: MakeStandIn) -> None:
+    await fill_until_one_end_is_paused(bench, stand_in(), stand_in(), stand_in)
+    assert bench.end(2).read < 40
+    bench.handle("set", end=2, backpressure=False)
+    await bench.turn_until(lambda: bench.end(2).read == 40)
+    assert bench.drops(2)[DropPoint.CPU_BACKLOG] > 0
+    await bench.turn_until(lambda: bench.end(0).read == 40)
+    assert bench.drops(0) == {}
+
+
+async def test_of_two_pairs_only_the_one_with_backpressure_waits(bench: Bench, stand_in: MakeStandIn) -> None:
+    bench.softnet.netdev_max_backlog, bench.softnet.netdev_budget = 8, 1
+    waits, drops = stand_in(), stand_in()
+    for number in range(40):
+        waits.send(numbered(number))
+        drops.send(numbered(number))
+    bench.add(waits, stand_in(), backpressure=True)
+    bench.add(drops, stand_in())
+    await bench.turn_until(lambda: bench.end(0).read == bench.end(2).read == 40)
+    assert bench.drops(0) == {}
+    assert bench.drops(2)[DropPoint.CPU_BACKLOG] > 0
 
 
 # -- devices that go --------------------------------------------------------------------------------------------------

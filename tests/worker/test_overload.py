@@ -36,8 +36,8 @@ def test_in_drop_mode_the_backlog_drops_what_it_cannot_hold(worker: Worker, floo
 
 
 def test_under_backpressure_the_backlog_drops_nothing(worker: Worker, flooded: tuple[StandIn, StandIn]) -> None:
-    worker.sysctl(netdev_max_backlog=16, netdev_budget=4, backpressure=True)
-    pair = worker.add(*flooded)
+    worker.sysctl(netdev_max_backlog=16, netdev_budget=4)
+    pair = worker.add(*flooded, backpressure=True)
     pair.wait_read(2000)
     assert [number_of(data) for data in flooded[1].waiting()] == list(range(2000))
     assert (pair.drops(), worker.softnet.dropped) == ({}, 0)
@@ -50,7 +50,7 @@ def test_the_mode_can_change_while_frames_flow(worker: Worker, stand_in: MakeSta
     pair = worker.add(a, b)
     with Flood(a, PLAIN_HEADER + frame(60)) as flood:
         for backpressure in (True, False) * 5:
-            worker.sysctl(backpressure=backpressure)
+            worker.set_overload(pair, backpressure=backpressure)
             read = pair.a.read
             pair.wait(lambda now, least=read + 500: now.a.read >= least, "frames are read in this mode")  # type: ignore[misc]
     pair.wait_read(flood.sent)
@@ -76,11 +76,11 @@ def test_a_flood_starves_neither_the_channel_nor_another_pair(
     worker: Worker, stand_in: MakeStandIn, backpressure: bool
 ) -> None:
     """Four ends flood without a pause; between any two steps of the calm pair the flood must have gone on."""
-    worker.sysctl(netdev_max_backlog=100, netdev_budget=50, backpressure=backpressure)
+    worker.sysctl(netdev_max_backlog=100, netdev_budget=50)
     flooding = [(stand_in(), stand_in()) for _ in range(4)]
     a, b = stand_in(), stand_in()
-    flood_pairs = [worker.add(*ends) for ends in flooding]
-    calm = worker.add(a, b)
+    flood_pairs = [worker.add(*ends, backpressure=backpressure) for ends in flooding]
+    calm = worker.add(a, b, backpressure=backpressure)
     with ExitStack() as stack:
         floods = [stack.enter_context(Flood(ends[0], PLAIN_HEADER + frame(60))) for ends in flooding]
         for step in range(20):
@@ -105,9 +105,8 @@ def test_under_a_flood_of_many_pairs_each_gets_its_share(
     worker: Worker, stand_in: MakeStandIn, backpressure: bool
 ) -> None:
     """With the defaults a full backlog holds one batch of 15 ends; 24 flood, and none may be shut out for good."""
-    worker.sysctl(backpressure=backpressure)
     flooding = [(stand_in(room=1 << 18), stand_in(room=1 << 18)) for _ in range(24)]
-    pairs = [worker.add(*ends) for ends in flooding]
+    pairs = [worker.add(*ends, backpressure=backpressure) for ends in flooding]
     with ExitStack() as stack:
         floods = [stack.enter_context(Flood(ends[0], PLAIN_HEADER + frame(60))) for ends in flooding]
 

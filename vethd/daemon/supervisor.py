@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from vethd import __version__
 from vethd.config import Config
 from vethd.host.threads import HostThreads
+from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
@@ -21,8 +22,10 @@ from vethd.pairs.journal import Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.workers import Workers
 from vethd.rpc.daemon import DaemonMethods
+from vethd.rpc.events import EventMethods
 from vethd.rpc.links import LinkMethods
 from vethd.rpc.methods import Methods
+from vethd.rpc.results import pair_result
 from vethd.rpc.server import Server
 from vethd.rpc.stats import StatsMethods
 from vethd.rpc.sysctls import SysctlMethods
@@ -39,31 +42,44 @@ class Supervisor:
         self.threads = HostThreads()
         self.registry = Registry(2 * config.limits.max_pairs)
         self.counters = Counters.create(self.registry.max_ends)
+        self.journal = Journal(pair_result)
         self.workers = Workers(
             config.worker.processes(),
-            {**config.sysctl.model_dump(), "backpressure": config.worker.overload == "backpressure"},
+            config.sysctl.model_dump(),
             self.threads,
             self.registry,
             self.counters,
+            self.journal,
             log,
             config.worker.restart_window,
             config.worker.frameio,
             config.worker.cpus,
         )
-        self.journal = Journal()
         self.deleter = Deleter(self.threads, self.registry, self.workers, self.journal, log)
         self.follower = Follower(
             self.threads, self.registry, self.workers, self.deleter, self.counters, self.journal, log
         )
         self.workers.reports = self.follower
         self.creator = Creator(
-            self.threads, self.registry, self.workers, self.follower, self.deleter, self.counters, self.journal, log
+            self.threads,
+            self.registry,
+            self.workers,
+            self.follower,
+            self.deleter,
+            self.counters,
+            self.journal,
+            log,
+            config.worker.overload,
         )
+        self.changer = Changer(self.threads, self.workers, self.follower, self.journal, log)
         self.methods = Methods(
             (
-                *LinkMethods(self.threads, self.registry, self.creator, self.deleter, self.counters).table,
+                *LinkMethods(
+                    self.threads, self.registry, self.creator, self.changer, self.deleter, self.counters
+                ).table,
                 *StatsMethods(self.threads, self.registry, self.workers, self.counters).table,
                 *SysctlMethods(self.workers, self.journal, log).table,
+                *EventMethods(self.registry, self.deleter, self.workers, self.journal, log).table,
                 *DaemonMethods(self.registry, self.workers, self.journal, config.limits.clients).table,
             ),
             log,
@@ -97,6 +113,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop every part in reverse order; no device, process or thread is left."""
         self.methods.shutting_down = True
+        self.journal.record("daemon", "stopping")
         await self.server.stop()
         await self.deleter.all("the daemon stops")
         await self.follower.stop()

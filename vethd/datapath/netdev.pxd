@@ -5,7 +5,7 @@ cdef class NetDevice:
     cdef public Py_ssize_t mtu
     cdef public bytes address
     cdef public long netns
-    cdef public bint carrier, gro, uso
+    cdef public bint carrier, gro, uso, backpressure
     cdef object gro_held
     cdef public Py_ssize_t hdr_len
     cdef public unsigned long long read, merged, tx_packets, tx_bytes, rx_packets, rx_bytes

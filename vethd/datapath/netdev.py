@@ -29,6 +29,7 @@ class NetDevice:
     hdr_len: bytes of virtio header in front of each frame, the same at both ends.
     gro: frames that wait for this end are merged (kernel: NETIF_F_GRO); see gro.py.
     uso: its kernel takes UDP GSO frames, so that UDP may be merged, too.
+    backpressure: while the backlog is full it is not read, so that its TAP's ring drops instead.
     gro_held: while a batch is merged, the frame for this end that the next one may be appended to.
     read: frames read from this end.
     merged: of those, frames that went into a larger one before delivery.
@@ -40,6 +41,7 @@ class NetDevice:
 
     __slots__ = (
         "address",
+        "backpressure",
         "carrier",
         "drops",
         "fd",
@@ -72,6 +74,7 @@ class NetDevice:
         hdr_len: int = 10,
         gro: bool = False,
         uso: bool = True,
+        backpressure: bool = False,
     ) -> None:
         self.number = number
         self.fd = fd
@@ -83,6 +86,7 @@ class NetDevice:
         self.hdr_len = hdr_len
         self.gro = gro
         self.uso = uso
+        self.backpressure = backpressure
         self.gro_held: Skb | None = None
         self.read = 0
         self.merged = 0

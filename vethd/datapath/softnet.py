@@ -31,13 +31,11 @@ class SoftnetData:
     netdev_budget_usecs: time per net_rx_action pass; microseconds.
     dev_weight: frames handed over at once, and read from one end at once.
     busy_poll: time for which the frame I/O looks for more after the last frame before it sleeps; microseconds.
-    backpressure: stop reading while input_pkt_queue is full, so that the senders' TAP rings drop instead.
     processed, dropped, time_squeeze: as in /proc/net/softnet_stat.
     touched: devices whose counters changed since the worker last published them.
     """
 
     __slots__ = (
-        "backpressure",
         "busy_poll",
         "dev_weight",
         "dropped",
@@ -61,7 +59,6 @@ class SoftnetData:
         self.netdev_budget_usecs = 8000
         self.dev_weight = 64
         self.busy_poll = 0
-        self.backpressure = False
         self.processed = 0
         self.dropped = 0
         self.time_squeeze = 0
@@ -85,9 +82,9 @@ class SoftnetData:
         queue.append(skb)
         return True
 
-    def room(self) -> int:
-        """Frames that may be read from one end now: dev_weight, or what is free when backpressure is on."""
-        if self.backpressure:
+    def room(self, dev: NetDevice) -> int:
+        """Frames that may be read from this end now: dev_weight, or what is free if it has backpressure."""
+        if dev.backpressure:
             return max(0, min(self.dev_weight, self.netdev_max_backlog - len(self.input_pkt_queue)))
         return self.dev_weight
 

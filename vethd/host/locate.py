@@ -70,19 +70,28 @@ def delete(fd: int, *others: int) -> None:
 
 def restore_qdisc(fd: int, staging: int) -> None:
     """Make noqueue the root qdisc again: a move to another namespace resets it. Raises OSError (ENODEV: gone)."""
-    with _beside(fd, staging) as (rtnl, ifindex):
+    with beside(fd, staging) as (rtnl, ifindex):
         rtnl.set_noqueue(ifindex)
 
 
 def restore_txqlen(fd: int, txqlen: int, staging: int) -> None:
     """Give the TAP its ring back: a txqueuelen of 0 loses every frame. Raises OSError (ENODEV: gone)."""
-    with _beside(fd, staging) as (rtnl, ifindex):
+    with beside(fd, staging) as (rtnl, ifindex):
         rtnl.set_link(ifindex, txqlen=txqlen)
 
 
+def set_alias(fd: int, alias: str, staging: int) -> None:
+    """Set the device's ifalias. Raises OSError (ENODEV: gone)."""
+    with beside(fd, staging) as (rtnl, ifindex):
+        rtnl.set_link(ifindex, ifalias=alias)
+
+
 @contextmanager
-def _beside(fd: int, staging: int) -> Iterator[tuple[Rtnl, int]]:
-    """Requests from within the device's own namespace, for what can't be asked from outside; with its ifindex there."""
+def beside(fd: int, staging: int) -> Iterator[tuple[Rtnl, int]]:
+    """Requests from within the device's own namespace, for what can't be asked from outside; with its ifindex there.
+
+    Raises OSError (ENODEV: gone).
+    """
     try:
         where = tap.current_netns(fd)
     except OSError as error:

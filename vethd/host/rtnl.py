@@ -100,6 +100,7 @@ class LinkInfo:
     carrier: bool
     operstate: str
     qdisc: str
+    alias: str
     stats: LinkStats | None
     moved_to: int | None
 
@@ -303,6 +304,7 @@ def parse_link(message: bytes) -> LinkInfo:
         carrier=said.get(_IFLA_CARRIER, b"\0") != b"\0",
         operstate=_OPERSTATES[operstate] if operstate < len(_OPERSTATES) else "UNKNOWN",
         qdisc=_text(said.get(_IFLA_QDISC, b"")),
+        alias=_text(said.get(_IFLA_IFALIAS, b"")),
         stats=None if stats is None else LinkStats(*_STATS64.unpack_from(stats)),
         moved_to=_INT.unpack(said[_IFLA_NEW_NETNSID])[0] if _IFLA_NEW_NETNSID in said else None,
     )

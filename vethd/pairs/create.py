@@ -25,14 +25,14 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError, no_fd_left
+from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError, name_taken, no_fd_left
 from vethd.host import netns, steering, tap
 from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Journal
-from vethd.pairs.pair import End, Letter, Pair, PairState, Placement, Queue, describe
+from vethd.pairs.pair import End, Letter, Overload, Pair, PairState, Placement, Queue, default_alias, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import EndSpec, PairSpec
 from vethd.pairs.workers import Workers
@@ -57,7 +57,7 @@ class Made:
 
 
 class Creator:
-    """Makes pairs; one per daemon."""
+    """Makes pairs; one per daemon. overload: of pairs for which nothing else is asked."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Creator:
         counters: Counters,
         journal: Journal,
         log: FilteringBoundLogger,
+        overload: Overload = "drop",
     ) -> None:
         self._threads = threads
         self._registry = registry
@@ -78,6 +79,7 @@ class Creator:
         self._counters = counters
         self._journal = journal
         self._log = log
+        self.overload = overload
 
     async def newlink(self, spec: PairSpec) -> Pair:
         """Make a pair.
@@ -99,17 +101,22 @@ class Creator:
                 undo.push_async_callback(self._close, made)
                 await self._threads.create(_make_devices, spec, self._threads.staging, sockets, made)
                 pair = Pair(placement=spec.placement, origin=spec.origin, numqueues=spec.numqueues)
+                pair.overload = spec.overload or self.overload
+                pair.labels = dict(spec.labels)
                 pair.b = _end(spec.b, made[0], pair, numbers[1::2])
                 pair.a = _end(spec.a, made[1], pair, numbers[0::2])
+                for end, wanted in ((pair.a, spec.a), (pair.b, spec.b)):
+                    end.alias = wanted.alias or default_alias(end)  # what it is going to be, as with `up`
                 self._registry.add(pair)
                 undo.callback(self._registry.remove, pair)
                 undo.push_async_callback(self._workers.release, pair)
                 await self._workers.take(pair)
                 undo.pop_all()
             pair.state = PairState.LIVE
-            self._journal.record("link", "added", pair)  # before anything is said of its carrier
+            self._journal.added(pair)  # before anything is said of its carrier
             try:
-                await self._finish(spec, pair, made)
+                async with pair.lock:
+                    await self._finish(spec, pair, made)
             except BaseException:
                 await self._deleter.dellink(pair, "its creation failed")
                 await self._deleter.closed(pair)
@@ -198,10 +205,10 @@ def _make_devices(spec: PairSpec, staging: int, sockets: ExitStack, made: list[M
             with netns.inside(end.netns, staging):
                 there[end.letter] = sockets.enter_context(Rtnl())
             if "%" not in end.ifname and there[end.letter].has_link(end.ifname):
-                raise name_taken(end)
+                raise name_taken(end.letter, end.ifname)
     a, b = spec.a, spec.b
     if a.ifname == b.ifname and "%" not in a.ifname and netns.identity(a.netns) == netns.identity(b.netns):
-        raise name_taken(b)
+        raise name_taken(b.letter, b.ifname)
     for end in (b, a):
         device = make_device(end, spec.placement, spec.numqueues, staging, there[end.letter])
         made.append(device)
@@ -216,15 +223,6 @@ def deleted(what: str) -> KernelRefused:
     )
 
 
-def name_taken(end: EndSpec) -> LinkExists:
-    """The error for a name that an end can't have."""
-    return LinkExists(
-        f"end {end.letter}: name {end.ifname!r} exists in the namespace already",
-        hint="choose another name, or one with %d for a free number",
-        errno=errno.EEXIST,
-    )
-
-
 @contextmanager
 def step(end: EndSpec, step: str) -> Iterator[None]:
     """Turn what the kernel refuses in the body into an error that names the end and the step."""
@@ -235,11 +233,11 @@ def step(end: EndSpec, step: str) -> Iterator[None]:
         raise
     except VethdError as error:
         if error.errno == errno.EBUSY:  # what the tun driver says to EEXIST
-            raise name_taken(end) from error
+            raise name_taken(end.letter, end.ifname) from error
         raise type(error)(what + error.message, hint=error.hint, errno=error.errno) from error
     except OSError as error:
         if error.errno == errno.EEXIST:
-            raise name_taken(end) from error
+            raise name_taken(end.letter, end.ifname) from error
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise no_fd_left(what, error.errno) from error
         raise KernelRefused(
@@ -314,7 +312,7 @@ def _set_alias_and_up(rising: _Rising) -> None:
     end = rising.end
     flags = IFF_UP if rising.spec.up else 0
     with step(rising.spec, "setting it up" if flags else "setting its alias"):
-        alias = f"vethd {end.pair.uuid} peer {end.peer.ifname}"
+        alias = rising.spec.alias or default_alias(end)
         rising.there.set_link(end.ifindex, flags=flags, change=flags, ifalias=alias)
 
 

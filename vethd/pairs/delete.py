@@ -70,6 +70,10 @@ class Deleter:
         self._going[pair] = task = asyncio.ensure_future(self._delete(pair, reason))
         task.add_done_callback(lambda _task: self._closed(pair))
 
+    def leaving(self) -> list[Pair]:
+        """Pairs of which it is not said yet that they are deleted."""
+        return [pair for pair, gone in self._gone.items() if not gone.is_set()]
+
     def heard(self, nsid: int, ifindex: int) -> None:
         """A device that is no end of a LIVE pair was deleted."""
         gone = self._leaving.get((nsid, ifindex))

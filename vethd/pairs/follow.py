@@ -6,6 +6,7 @@ One rtnetlink socket in the staging namespace hears all namespaces that hold end
       IFF_UP changed       carrier of both ends := both are up (veth_open, veth_close)
       carrier changed      by somebody else: it is set again
       txqueuelen 0         a TAP's ring would hold nothing: it gets its length back
+      renamed              the peer's default alias names it
     RTM_DELLINK            moved away: look where the fd says it is now.  deleted: the pair goes
     RTM_DELNSID            the namespace died: its ends are asked; those that are gone take their pair with them
     ENOBUFS                events were lost: every end is asked
@@ -26,13 +27,13 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.host import rtnl, tap
-from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen
+from vethd.host import netns, rtnl, tap
+from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen, set_alias
 from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.journal import Journal
-from vethd.pairs.pair import End, Pair, describe
+from vethd.pairs.pair import End, Pair, default_alias, describe, has_default_alias
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT
 from vethd.pairs.stats import charge_unread
@@ -105,8 +106,7 @@ class Follower:
             for end, stats in zip(pair.ends, counters, strict=pair.carrier):
                 charge_unread(end, stats.tx_dropped, False, self._counters)
             if pair.carrier:
-                self._log.info("carrier", **describe(pair), carrier=True)
-                self._journal.record("carrier", "changed", pair, carrier=True)
+                self._carrier_changed(pair)
             self._readable()  # an event says everything about an end, and each end has had one by now
         finally:
             del self._brought_up[pair]
@@ -116,6 +116,19 @@ class Follower:
         if pair.wants_carrier != pair.carrier or not {pair.carrier}.issuperset(carriers.values()):
             self._set_carrier_again(pair)
             await self._settle(pair)
+
+    async def catch_up(self, pair: Pair) -> None:
+        """Return when the picture of a pair that was changed is right, workers know, and the carrier has settled.
+
+        Raises OSError.
+        """
+        self._readable()  # what the kernel said by now is older than what it answers from now on
+        for end in pair.ends:
+            await self.refresh(end)
+        for end in pair.ends:
+            await self._renew_alias(end)
+            await self._workers.tell(end)
+        await self._settle(pair)
 
     async def _settle(self, pair: Pair) -> None:
         """Return when the carrier of the pair is what it should be. Raises OSError when it can't be set."""
@@ -138,6 +151,15 @@ class Follower:
             elif end.heard == heard:
                 self._apply(end, found.info)
                 return
+
+    async def _renew_alias(self, end: End) -> None:
+        """Let the default alias of an end name its peer as that is called now; an alias of the user's stays.
+
+        Returns when the picture is right. Raises OSError.
+        """
+        if has_default_alias(end) and end.alias != default_alias(end):
+            await self._correct(end, set_alias, default_alias(end), self._threads.staging)
+            await self.refresh(end)
 
     async def _ask(self, end: End) -> None:
         """Refresh an end, and try again when that fails: a picture that is known to be stale must not stay."""
@@ -198,7 +220,9 @@ class Follower:
         and what still stands in it is older than the answers would be (netlink_overrun, netlink_rcv_wake).
         """
         self._events_lost = False
-        self._log.warning("link events lost, asking every end", ends=2 * len(self._registry))
+        ends = 2 * len(self._registry)
+        self._log.warning("link events lost, asking every end", ends=ends)
+        self._journal.record("daemon", "resync", ends=ends)
         for pair in self._registry:
             for end in pair.ends:
                 self._start(self._ask(end))
@@ -228,17 +252,21 @@ class Follower:
     def _apply(self, end: End, info: LinkInfo) -> None:
         """Make the picture of an end that of a snapshot, and do what follows from the difference."""
         changed: dict[str, object] = {}
-        for name in ("ifname", "up", "mtu", "address", "txqlen"):
+        for name in ("ifname", "up", "mtu", "address", "txqlen", "alias"):
             value = getattr(info, name)
             if getattr(end, name) != value:
                 setattr(end, name, value)
                 changed[name] = value
-        end.operstate = info.operstate
         if changed:
             self._log.info("link changed", pair=str(end.pair.uuid), end=end.letter, netns=end.netns[1], **changed)
+            changed = {("txqueuelen" if name == "txqlen" else name): value for name, value in changed.items()}
             self._journal.record("link", "changed", end.pair, end.letter, **changed)
+        self._operstate(end, info)
         if "mtu" in changed or "address" in changed:
-            self._start(self._workers.set(end, mtu=end.mtu, address=end.address.replace(":", "")))
+            self._start(self._workers.tell(end))
+        for other in (end, end.peer) if "ifname" in changed or "alias" in changed else ():
+            if has_default_alias(other) and other.alias != default_alias(other):
+                self._start(self._renew_alias(other))
         if end.txqlen == 0:
             self._start(self._correct(end, restore_txqlen, TXQUEUELEN_DEFAULT, self._threads.staging))
         if info.qdisc == "noop":  # moved there and back before we looked
@@ -251,6 +279,11 @@ class Follower:
             self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)
             self._set_carrier_again(end.pair)
 
+    def _operstate(self, end: End, info: LinkInfo) -> None:
+        if end.operstate != info.operstate and end.pair.is_live():
+            end.operstate = info.operstate
+            self._journal.record("carrier", "operstate", end.pair, end.letter, operstate=end.operstate)
+
     async def _moved(self, end: End, found: Located) -> None:
         before = end.netns
         self._registry.rekey(end, found.nsid, found.info.ifindex)
@@ -258,8 +291,17 @@ class Follower:
         self._log.info(
             "link moved", pair=str(end.pair.uuid), end=end.letter, netns=found.netns[1], from_netns=before[1]
         )
-        self._journal.record("link", "moved", end.pair, end.letter, netns_inode=found.netns[1], from_inode=before[1])
-        await self._workers.set(end, netns=found.netns[1])
+        self._journal.record(
+            "link",
+            "moved",
+            end.pair,
+            end.letter,
+            netns=netns.name_of(found.netns),
+            netns_inode=found.netns[1],
+            ifindex=found.info.ifindex,
+            from_inode=before[1],
+        )
+        await self._workers.tell(end)
         await self._correct(end, restore_qdisc, self._threads.staging)
 
     # -- carrier ------------------------------------------------------------------------------------------------------
@@ -297,7 +339,7 @@ class Follower:
             self._reassert.discard(pair)
             before, pair.carrier = pair.carrier, pair.wants_carrier
             # The worker first: going up, no frame may meet a worker that does not know; going down, none need travel.
-            await asyncio.gather(*(self._workers.set(end, carrier=pair.carrier) for end in pair.ends))
+            await asyncio.gather(*(self._workers.set_carrier(end, pair.carrier) for end in pair.ends))
             for end in pair.ends:
                 if not pair.is_live():
                     return
@@ -305,12 +347,16 @@ class Follower:
                 info = await self._threads.follow_device(end.fd, _set_carrier, end.nsid, end.ifindex, pair.carrier)
                 if info is not None:
                     if end.heard == heard:
-                        end.operstate = info.operstate
+                        self._operstate(end, info)
                     if info.stats is not None:
                         charge_unread(end, info.stats.tx_dropped, before, self._counters)
             if before != pair.carrier:
-                self._log.info("carrier", **describe(pair), carrier=pair.carrier)
-                self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
+                self._carrier_changed(pair)
+
+    def _carrier_changed(self, pair: Pair) -> None:
+        self._log.info("carrier", **describe(pair), carrier=pair.carrier)
+        if pair.is_live():  # else nothing is told of it but its end
+            self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
 
     # -- offloads -----------------------------------------------------------------------------------------------------
 
@@ -321,10 +367,20 @@ class Follower:
             return
         end.hdr_invalid_seen = frames
         await self._correct(end, tap.set_offload, lower)
+        if not end.pair.is_live():
+            return
         end.offload = lower
         end.offload_why = f"the kernel refused {frames} virtio headers (EINVAL)"
         self._log.warning(
             "offload lowered", **describe(end.pair), end=end.letter, frames=frames, on=tap.offload_names(lower)
+        )
+        self._journal.record(
+            "link",
+            "changed",
+            end.pair,
+            end.letter,
+            offload=tap.offload_names(lower),
+            offload_why=end.offload_why,
         )
 
     # -- tasks --------------------------------------------------------------------------------------------------------

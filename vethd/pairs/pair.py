@@ -7,6 +7,7 @@ change.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -138,6 +139,7 @@ class Pair:
     carrier: what both TAPs were last told.
     name: of a static pair. labels: words about it, the user's. generation: number of the last event about it.
     overload: what its worker does while the backlog is full.
+    lock: held while it is changed; what changes a pair waits for who does already.
     """
 
     placement: Placement
@@ -150,6 +152,7 @@ class Pair:
     uuid: UUID = field(default_factory=uuid4)
     state: PairState = PairState.NEW
     carrier: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     a: End = field(init=False)
     b: End = field(init=False)
     queues: tuple[QueuePair, ...] = field(init=False)
@@ -181,3 +184,13 @@ def describe(pair: Pair) -> dict[str, str | int]:
         "b": pair.b.ifname,
         "b_netns": pair.b.netns[1],
     }
+
+
+def default_alias(end: End) -> str:
+    """The ifalias of an end that was given none: it says whose it is, and the name of its peer."""
+    return f"vethd {end.pair.uuid} peer {end.peer.ifname}"
+
+
+def has_default_alias(end: End) -> bool:
+    """True when the ifalias is the default one, be it with a name that the peer has no more."""
+    return end.alias.startswith(f"vethd {end.pair.uuid} peer ")

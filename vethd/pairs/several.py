@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Final
 
-from vethd.errors import LimitReached, LinkExists, VethdError
+from vethd.errors import LimitReached, LinkExists, VethdError, name_taken
 from vethd.host import netns
 from vethd.host.rtnl import Rtnl
 from vethd.host.threads import HostThreads
-from vethd.pairs.create import Creator, deleted, name_taken, step
+from vethd.pairs.create import Creator, deleted, step
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import Pair
 from vethd.pairs.registry import Registry
@@ -91,7 +91,7 @@ def _check_twice(specs: list[PairSpec]) -> None:
             where = f"pairs.{index}: end {end.letter}"
             first = seen.setdefault((netns.identity(end.netns), end.ifname), where)
             if first is not where:
-                error = name_taken(end)
+                error = name_taken(end.letter, end.ifname)
                 raise LinkExists(f"{where}: name {end.ifname!r} is that of {first}", hint=error.hint, errno=error.errno)
 
 
@@ -107,7 +107,7 @@ def _check_names(specs: list[PairSpec], staging: int) -> None:
                         with netns.inside(end.netns, staging):
                             there[place] = sockets.enter_context(Rtnl())
                     if "%" not in end.ifname and there[place].has_link(end.ifname):
-                        raise name_taken(end)
+                        raise name_taken(end.letter, end.ifname)
 
 
 async def _undo(pair: Pair, deleter: Deleter) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from vethd.errors import InvalidAddress, InvalidName, InvalidParams, MtuOutOfRange
+from vethd.errors import InvalidAddress, InvalidName, InvalidParams, LimitReached, MtuOutOfRange
 from vethd.host.tap import MTU_MAX, MTU_MIN, NAME_MAX, QUEUES_MAX
-from vethd.pairs.pair import Letter, Origin, Placement
+from vethd.pairs.pair import Letter, Origin, Overload, Placement
 
 #: isspace() of the kernel (lib/ctype.c), which takes 0xA0 for a space too, plus what dev_valid_name refuses.
 _BAD_NAME_BYTES: Final = frozenset(b" \t\n\v\f\r\xa0/:")
@@ -18,6 +19,10 @@ _SYSCTL_NAMES: Final = frozenset({"all", "default"})
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 TXQUEUELEN_DEFAULT: Final = 1000
 TXQUEUELEN_MAX: Final = 500_000
+#: Longest ifalias, bytes (IFALIASZ - 1).
+ALIAS_MAX: Final = 255
+#: Most labels of a pair.
+LABELS_MAX: Final = 64
 
 
 @dataclass(slots=True)
@@ -25,8 +30,8 @@ class EndSpec:
     """One end of a pair to be made.
 
     letter: `a` or `b`. ifname: a name, or a pattern with one `%d`. netns: an open fd; the caller closes it.
-    address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. gro: merge what waits for it.
-    up: set IFF_UP at the end.
+    address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. alias: the ifalias, "" for the default one
+    (pair.default_alias). gro: merge what waits for it. up: set IFF_UP at the end.
     """
 
     letter: Letter
@@ -35,6 +40,7 @@ class EndSpec:
     address: str | None = None
     mtu: int = 1500
     txqueuelen: int = TXQUEUELEN_DEFAULT
+    alias: str = ""
     gro: bool = False
     up: bool = False
 
@@ -44,24 +50,25 @@ class EndSpec:
         if self.address is not None:
             check_address(self.address, f"end {self.letter}: address")
         check_mtu(self.mtu, f"end {self.letter}: mtu")
-        if not 0 <= self.txqueuelen <= TXQUEUELEN_MAX:
-            raise InvalidParams(
-                f"end {self.letter}: txqueuelen {self.txqueuelen} is not in 0..{TXQUEUELEN_MAX}",
-                hint=f"the TAP allocates a ring of that many frames; the default is {TXQUEUELEN_DEFAULT}",
-            )
-        if self.txqueuelen == 0:  # veth ignores it; a TAP's ring would hold nothing and lose every frame
-            self.txqueuelen = TXQUEUELEN_DEFAULT
+        self.txqueuelen = check_txqueuelen(self.txqueuelen, f"end {self.letter}: txqueuelen")
+        check_alias(self.alias, f"end {self.letter}: alias")
 
 
 @dataclass(slots=True)
 class PairSpec:
-    """A pair to be made. numqueues: per end. reason: for the log; who or what wanted it."""
+    """A pair to be made.
+
+    numqueues: per end. overload: None for what the configuration says. labels: words about it. reason: for the log; who
+    or what wanted it.
+    """
 
     a: EndSpec
     b: EndSpec
     placement: Placement = "move"
     origin: Origin = "api"
     numqueues: int = 1
+    overload: Overload | None = None
+    labels: dict[str, str] = field(default_factory=dict)
     reason: str = ""
 
     def validate(self) -> None:
@@ -73,6 +80,7 @@ class PairSpec:
                 f"numqueues {self.numqueues} is not in 1..{QUEUES_MAX}",
                 hint=f"the tun driver has at most {QUEUES_MAX} queues per device; more than workers are of no use",
             )
+        with_labels({}, self.labels)
 
 
 def check_name(name: str, what: str) -> None:
@@ -123,3 +131,34 @@ def check_mtu(mtu: int, what: str) -> None:
             hint=f"use a value in {MTU_MIN}..{MTU_MAX}",
             errno=errno.EINVAL,
         )
+
+
+def check_txqueuelen(txqueuelen: int, what: str) -> int:
+    """What the kernel is told for this txqueuelen: for 0, which veth ignores, the default. Raises InvalidParams."""
+    if not 0 <= txqueuelen <= TXQUEUELEN_MAX:
+        raise InvalidParams(
+            f"{what} {txqueuelen} is not in 0..{TXQUEUELEN_MAX}",
+            hint=f"the TAP allocates a ring of that many frames; the default is {TXQUEUELEN_DEFAULT}",
+        )
+    return txqueuelen or TXQUEUELEN_DEFAULT  # a ring of none would lose every frame
+
+
+def check_alias(alias: str, what: str) -> None:
+    """Raise InvalidParams unless the kernel would take the ifalias whole."""
+    try:
+        raw = alias.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InvalidParams(f"{what} {alias!r} is no text", hint="use UTF-8") from error
+    if len(raw) > ALIAS_MAX:
+        raise InvalidParams(f"{what} has {len(raw)} bytes", hint=f"at most {ALIAS_MAX} bytes")
+    if 0 in raw:
+        raise InvalidParams(f"{what} {alias!r} has a NUL in it", hint="leave it out: the kernel would cut it there")
+
+
+def with_labels(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """The labels after these changes, where None removes one. Raises LimitReached."""
+    merged = {**labels, **changes}
+    result = {name: value for name, value in merged.items() if value is not None}
+    if len(result) > LABELS_MAX:
+        raise LimitReached(f"labels: {len(result)} of them", hint=f"a pair has at most {LABELS_MAX}; remove some")
+    return result

@@ -27,10 +27,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import WorkerFailed
+from vethd.errors import InvalidParams, WorkerFailed
 from vethd.frameio.choice import Wanted
 from vethd.host.tap import takes_uso
 from vethd.host.threads import HostThreads
+from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Pair, PairState, QueuePair
 from vethd.pairs.registry import Registry
 from vethd.pairs.stats import charge_lost, kernel_stats
@@ -97,6 +98,7 @@ class Workers:
         threads: HostThreads,
         registry: Registry,
         counters: Counters,
+        journal: Journal,
         log: FilteringBoundLogger,
         restart_window: float = RESTART_WINDOW,
         frameio: Wanted = "auto",
@@ -107,6 +109,7 @@ class Workers:
         self._threads = threads
         self._registry = registry
         self._counters = counters
+        self._journal = journal
         self._log = log
         self._restart_window = restart_window
         self._frameio: Wanted = frameio
@@ -166,9 +169,13 @@ class Workers:
         with suppress(WorkerDied):  # the same
             await self._del(slot, queues)
 
-    async def set(self, end: End, **values: Any) -> None:
-        """Tell the workers what changed of an end: mtu, address (hex), netns, carrier, gro; done when they know."""
-        await asyncio.gather(*(self._set(end, queues, values) for queues in end.pair.queues))
+    async def tell(self, end: End) -> None:
+        """Tell the workers how an end is now; done when they know. Its carrier is told apart, see set_carrier."""
+        await asyncio.gather(*(self._set(end, queues, _facts(end)) for queues in end.pair.queues))
+
+    async def set_carrier(self, end: End, carrier: bool) -> None:
+        """Tell the workers whether an end is to have a carrier; done when they know."""
+        await asyncio.gather(*(self._set(end, queues, {"carrier": carrier}) for queues in end.pair.queues))
 
     async def _set(self, end: End, queues: QueuePair, values: dict[str, Any]) -> None:
         slot = self._slots[queues.worker]
@@ -186,6 +193,45 @@ class Workers:
     async def _set_sysctls(self, slot: Slot, values: dict[str, int]) -> None:
         with suppress(WorkerDied):  # its successor is told before it serves
             await self._ask(slot, "sysctl", values=values)
+
+    def require(self, number: int) -> None:
+        """Raise InvalidParams when there is no worker of this number."""
+        if number >= len(self._slots):
+            raise InvalidParams(
+                f"worker {number}: there are workers 0 to {len(self._slots) - 1}",
+                hint="`vethctl daemon info` lists them; `count` in [worker] says how many there are",
+            )
+
+    async def move(self, pair: Pair, number: int) -> None:
+        """Let one worker forward all queues of a pair from now on; returns when it reads them all.
+
+        Each queue is read by nobody for a moment, in which the rings of the TAPs hold its frames: the old worker has
+        delivered what it read, and its rows are final, before the new one takes it. Raises WorkerFailed.
+        """
+        target = self._slots[number]
+        for queues in pair.queues:
+            while queues.worker != number and pair.is_live():
+                source = self._slots[queues.worker]
+                await self._until_serving(source)
+                await self._until_serving(target)
+                async with self._count_lock:  # a count needs the queues of a pair where they are
+                    if source.serving.is_set() and target.serving.is_set():
+                        await self._pass_on(queues, source, target)
+
+    async def _pass_on(self, queues: QueuePair, source: Slot, target: Slot) -> None:
+        if queues not in source.queues and queues.pair.is_live():
+            raise WorkerFailed(f"pair {queues.pair.uuid} can't be read at present", hint="try again; the log says more")
+        try:
+            await self._del(source, queues)
+        except WorkerDied:  # what it had in hand is to be counted, and so it keeps them
+            return
+        if queues not in source.queues:  # released meanwhile
+            return
+        del source.queues[queues]
+        target.queues[queues] = None
+        queues.worker = target.number
+        with suppress(WorkerDied):  # its successor takes them with the others
+            await self._add(target, queues)
 
     async def stop(self) -> None:
         """Let all workers end, and wait until they have."""
@@ -225,6 +271,17 @@ class Workers:
             frameio=ready["frameio"],
             why=ready["why"],
         )
+        self._journal.record(
+            "worker",
+            "serving",
+            id=slot.number,
+            pid=child.pid,
+            pairs=len(slot.pairs),
+            queues=len(slot.queues),
+            datapath=ready["datapath"],
+            frameio=ready["frameio"],
+            why=ready["why"],
+        )
 
     async def _until_serving(self, slot: Slot) -> None:
         while not slot.serving.is_set():
@@ -240,13 +297,10 @@ class Workers:
         ends = [
             {
                 "number": end.queues[queues.index].number,
-                "mtu": end.mtu,
-                "address": end.address.replace(":", ""),
-                "netns": end.netns[1],
                 "carrier": pair.wants_carrier,  # it must know before the TAPs do
                 "hdr_len": end.hdr_len,
-                "gro": end.gro,
                 "uso": takes_uso(end.offload),
+                **_facts(end),
             }
             for end in pair.ends
         ]
@@ -273,6 +327,7 @@ class Workers:
         if child is self._spare:
             self._spare = None
             self._log.error("spare worker died", pid=child.pid, why=child.why_dead)
+            self._journal.record("worker", "spare_died", died_pid=child.pid, reason=child.why_dead)
             self._start(self._new_spare(RESTART_DELAY_FIRST))
             return
         for slot in self._slots:
@@ -280,6 +335,10 @@ class Workers:
                 slot.serving.clear()
                 slot.child = None
                 self._log.error("worker died", worker=slot.number, pid=child.pid, why=child.why_dead)
+                gone = dict.fromkeys(("pid", "datapath", "frameio", "why"))
+                self._journal.record(
+                    "worker", "died", id=slot.number, **gone, died_pid=child.pid, reason=child.why_dead
+                )
                 self._start(self._replace(slot))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -291,6 +350,7 @@ class Workers:
         delay = self._restart_delay(slot)
         if delay:
             self._log.warning("worker restart delayed", worker=slot.number, seconds=delay)
+            self._journal.record("worker", "delayed", id=slot.number, seconds=delay)
             await asyncio.sleep(delay)
         async with self._count_lock:
             lost = await self._insist(self._count_lost, slot)
@@ -303,6 +363,7 @@ class Workers:
         except WorkerDied:
             return  # its death starts the next replacement
         self._log.info("worker replaced", worker=slot.number, pairs=len(slot.pairs), frames_lost=lost)
+        self._journal.record("worker", "replaced", id=slot.number, frames_lost=lost)
         await self._new_spare()
 
     async def _new_spare(self, delay: float = 0.0) -> None:
@@ -368,3 +429,14 @@ class Workers:
             if slot.child is not None:
                 slot.serving.set()
         slot.counting = False
+
+
+def _facts(end: End) -> dict[str, Any]:
+    """What a worker knows of an end and may change, but its carrier."""
+    return {
+        "mtu": end.mtu,
+        "address": end.address.replace(":", ""),
+        "netns": end.netns[1],
+        "gro": end.gro,
+        "backpressure": end.pair.overload == "backpressure",
+    }

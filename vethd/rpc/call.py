@@ -18,12 +18,16 @@ from vethd.rpc.schema.base import NetnsRef
 
 
 class Call:
-    """One request's surroundings: who asks, and the file descriptors that came along."""
+    """One request's surroundings: who asks, and the file descriptors that came along.
+
+    afterwards: what is to be done once the answer is on its way.
+    """
 
     def __init__(self, connection: Connection, fds: list[int]) -> None:
         self.connection = connection
         self.peer = connection.peer
         self.fds = fds
+        self.afterwards: list[Callable[[], None]] = []
 
     @contextmanager
     def netns(self, ref: str | NetnsRef | None, what: str) -> Iterator[int]:

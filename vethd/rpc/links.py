@@ -14,12 +14,14 @@ from vethd.errors import (
     MtuOutOfRange,
     NoSuchLink,
     NoSuchNetns,
+    StaleGeneration,
     TokenReused,
     TunMissing,
     WorkerFailed,
 )
 from vethd.host import netns
 from vethd.host.threads import HostThreads
+from vethd.pairs.change import Changer, EndChange, PairChange, require
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import Letter, PairState
@@ -38,6 +40,7 @@ from vethd.rpc.schema.link import (
     LinkDelParams,
     LinkListParams,
     LinkSelector,
+    LinkSetParams,
     PairParams,
     PairResult,
     SelectedResult,
@@ -54,14 +57,21 @@ Places = dict[str | NetnsRef | None, int]
 
 
 class LinkMethods:
-    """link.add, link.del, link.get, link.list."""
+    """link.add, link.set, link.del, link.get, link.list."""
 
     def __init__(
-        self, threads: HostThreads, registry: Registry, creator: Creator, deleter: Deleter, counters: Counters
+        self,
+        threads: HostThreads,
+        registry: Registry,
+        creator: Creator,
+        changer: Changer,
+        deleter: Deleter,
+        counters: Counters,
     ) -> None:
         self._threads = threads
         self._registry = registry
         self._creator = creator
+        self._changer = changer
         self._deleter = deleter
         self._counters = counters
         self.table = (
@@ -75,12 +85,21 @@ class LinkMethods:
                 {"a": {"ifname": "lab0", "mtu": 9000, "up": True}, "b": {"ifname": "lab1", "up": True}},
             ),
             Method(
+                "link.set",
+                LinkSetParams,
+                SelectedResult,
+                Role.CHANGE,
+                self.link_set,
+                (*_WHICH, *_NEW_VALUES, StaleGeneration, LimitReached, WorkerFailed, TokenReused),
+                {"ifname": "veth0", "set": {"mtu": 9000, "up": True, "labels": {"rack": "7"}}},
+            ),
+            Method(
                 "link.del",
                 LinkDelParams,
                 DeletedResult,
                 Role.CHANGE,
                 self.link_del,
-                (*_WHICH, TokenReused),
+                (*_WHICH, StaleGeneration, TokenReused),
                 {"ifname": "veth0"},
             ),
             Method("link.get", LinkSelector, SelectedResult, Role.LOOK, self.link_get, _WHICH, {"ifname": "veth0"}),
@@ -101,12 +120,46 @@ class LinkMethods:
         name_of = netns.names().get
         return [pair_result(pair, name_of) for pair in pairs]
 
+    async def link_set(self, params: LinkSetParams, call: Call) -> SelectedResult:
+        """Change an end or its pair: everything that is asked for, or nothing."""
+        pair, letter = select(self._registry, params, call)
+        wanted = params.set
+        with ExitStack() as opened:
+            place = None
+            if wanted.netns is not None:
+                place = opened.enter_context(call.netns(wanted.netns, f"end {letter}: netns"))
+            of_end = EndChange(
+                wanted.ifname,
+                place,
+                wanted.address,
+                wanted.mtu,
+                wanted.txqueuelen,
+                wanted.alias,
+                wanted.gro,
+                wanted.up,
+            )
+            change = PairChange(
+                a=of_end if letter == "a" else None,
+                b=of_end if letter == "b" else None,
+                labels=wanted.labels,
+                worker=wanted.worker,
+                overload=wanted.overload,
+            )
+            await self._changer.setlink(pair, change, f"link.set by {call.peer}", params.generation)
+        return {**pair_result(pair), "end": letter}
+
     async def link_del(self, params: LinkDelParams, call: Call) -> DeletedResult:
         """Delete a pair; both devices are gone when this is answered."""
         pair, _letter = select(self._registry, params, call)
         if pair.state is not PairState.LIVE:
             raise NoSuchLink(f"pair {pair.uuid} is being made or deleted already")
-        await self._deleter.dellink(pair, f"link.del by {call.peer}")
+        reason = f"link.del by {call.peer}"
+        if params.generation is None:
+            await self._deleter.dellink(pair, reason)
+        else:
+            async with pair.lock:
+                require(pair, params.generation)
+                await self._deleter.dellink(pair, reason)
         return {"pair": str(pair.uuid)}
 
     async def link_get(self, params: LinkSelector, call: Call) -> SelectedResult:
@@ -143,13 +196,16 @@ def _pair_spec(params: PairParams, call: Call, opened: ExitStack, places: Places
         _end_spec("a", a, places[a.netns]),
         _end_spec("b", b, places[b.netns]),
         params.placement,
-        numqueues=params.numqueues,
+        params.origin,
+        params.numqueues,
+        overload=params.overload,
+        labels=params.labels,
         reason=f"link.add by {call.peer}",
     )
 
 
 def _end_spec(letter: Letter, params: EndParams, fd: int) -> EndSpec:
-    spec = EndSpec(letter, params.ifname, fd, params.address, gro=params.gro, up=params.up)
+    spec = EndSpec(letter, params.ifname, fd, params.address, alias=params.alias or "", gro=params.gro, up=params.up)
     if params.mtu is not None:
         spec.mtu = params.mtu
     spec.txqueuelen = TXQUEUELEN_DEFAULT if params.txqueuelen is None else params.txqueuelen

@@ -7,6 +7,7 @@ VethdError and carries its kind, errno and hint in `data`. A request with a toke
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -47,14 +48,17 @@ class Methods:
 
     async def handle(self, connection: Connection, line: bytes, fds: list[int]) -> str | None:
         """Answer one line; None when it asked for no answer."""
+        call = Call(connection, fds)
         try:
-            return await self._envelope.answer(line, Call(connection, fds))
+            return await self._envelope.answer(line, call)
         except Exception:  # noqa: BLE001 - logged, and the connection goes on
             self._log.exception("a request failed", uid=connection.peer.uid, pid=connection.peer.pid)
             return refusal(VethdError("the request failed", hint="this is a bug; the log has more"))
         finally:
             for fd in fds:
                 os.close(fd)
+            for each in call.afterwards:  # the connection sends the answer before the loop turns
+                asyncio.get_running_loop().call_soon(each)
 
     def _logged(self, method: Method) -> Callable[[Call, Any], Awaitable[Any]]:
         """The method, guarded, and a line in the log that says who called it and what came out."""

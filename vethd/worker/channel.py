@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 #: Raised when messages change their meaning; a supervisor drains workers of another version.
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 #: A packet is one message; the largest is an `add` of a pair, well below 1 KiB.
 MAX_MESSAGE: Final = 65536
 MAX_FDS: Final = 16

@@ -19,7 +19,7 @@ States of an end here:
 state      frame I/O                              leads to
 ========== ====================================== ===========================================================
 reading    attached                               paused (backlog full, backpressure), gone, removed
-paused     paused, kept in `_paused`              reading, as soon as a pass made room; removed
+paused     paused, kept in `_paused`              reading, as soon as there is room or it may drop; removed
 gone       detached; reported to the supervisor   removed. Frames of its peer drop as PEER_GONE
 removed    none; fd closed                        -
 ========== ====================================== ===========================================================
@@ -51,7 +51,6 @@ SYSCTLS = (
     "netdev_budget_usecs",
     "dev_weight",
     "busy_poll",
-    "backpressure",
 )
 
 
@@ -129,6 +128,9 @@ class WorkerLoop:
         if "gro" in message:
             dev.gro = message["gro"]
             self._choose_delivery()
+        if "backpressure" in message:
+            dev.backpressure = message["backpressure"]
+            self._resume()
 
     def _sysctl(self, message: Message, _fds: list[int]) -> None:
         for name, value in message["values"].items():
@@ -201,7 +203,7 @@ class WorkerLoop:
         if len(ready) > 1:
             ready.sort(key=self._last_taken)
         for dev in ready:
-            quota = softnet.room()
+            quota = softnet.room(dev)
             if quota == 0:
                 self._frameio.pause(dev)
                 self._paused.append(dev)
@@ -261,10 +263,13 @@ class WorkerLoop:
             ingest(dev, frames[at : at + portion], self._softnet, time.monotonic_ns())
 
     def _resume(self) -> None:
-        if self._softnet.room():
-            for dev in self._paused:
+        """Read the paused ends again, as soon as there is room for them."""
+        paused, self._paused = self._paused, []
+        for dev in paused:
+            if self._softnet.room(dev):
                 self._frameio.resume(dev)
-            self._paused.clear()
+            else:
+                self._paused.append(dev)
 
     def _gone(self, dev: NetDevice) -> None:
         """The device behind an end is gone: stop reading, let its peer drop, and tell the supervisor."""
@@ -302,4 +307,5 @@ def _device(end: dict[str, Any], fd: int) -> NetDevice:
         hdr_len=end["hdr_len"],
         gro=end["gro"],
         uso=end["uso"],
+        backpressure=end["backpressure"],
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from vethd.events import Topic
 from vethd.rpc.schema.base import DESCRIBED, Letter, Params
 from vethd.rpc.schema.daemon import WorkerRow
 from vethd.rpc.schema.link import PairResult
-
-Topic = Literal["link", "carrier", "worker", "drop", "config", "daemon"]
 
 
 class Since(Params):
@@ -27,6 +26,7 @@ class SubscribeParams(Params):
     """Hear of events on this connection from now on, as notifications `event`.
 
     A listener that can't keep up is disconnected with the error `listener_too_slow`; no event is ever left out.
+    A connection has at most 16 subscriptions.
     """
 
     topics: Annotated[list[Topic], Field(min_length=1)] | None = None
@@ -34,7 +34,7 @@ class SubscribeParams(Params):
     since: Since | None = None
     """Continue after this event, if the daemon still knows what came after it."""
     interval: Annotated[float, Field(ge=0.1, le=3600)] = 1.0
-    """Topic drop: seconds between two events for the same end and drop point, at least."""
+    """Topic drop: seconds between two events for the same end and drop point, at least; in steps of 0.1."""
 
 
 class UnsubscribeParams(Params):
@@ -46,16 +46,17 @@ class UnsubscribeParams(Params):
 
 @with_config(DESCRIBED)
 class Event(TypedDict):
-    """One event. The fields beyond these are the event's own: see docs/rpc.md."""
+    """One event, also in the `params` of a notification, which has the method `event`."""
 
     seq: int
-    """Number; events of all topics are numbered together."""
+    """Number; events of all topics but drop are numbered together. A drop event has the number of the one before it:
+    it is counted for this subscription alone and not kept for `since`."""
     time: float
     """Seconds since the epoch."""
     topic: Topic
     """What it is about."""
     event: str
-    """What happened: added, changed, moved, deleted ..."""
+    """What happened: added, changed, moved, deleted ...; see docs/rpc.md."""
     pair: NotRequired[str]
     """Uuid of the pair that it is about."""
     end: NotRequired[Letter]

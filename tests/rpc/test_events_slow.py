@@ -1,0 +1,100 @@
+"""Many listeners, and slow ones: who does not read is told so and disconnected, and nobody else notices."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kit.commands import ip
+from tests.kit.daemon import Daemon
+from tests.kit.pairs import Pair
+from tests.kit.processes import open_files
+from tests.kit.waiting import eventually
+from tests.rpc.listening import Listening, flood
+from tests.rpc.talk import HANG_UP, Talk, refused, request, result
+from tests.rpc.test_clients import LINE, fill, memory
+
+CHANGES = 1500
+
+
+@pytest.fixture
+def hear(talker: Callable[..., Talk], shared_daemon: Daemon) -> Iterator[Callable[[], Listening]]:
+    """A function that opens one more conversation with the shared daemon."""
+    opened: list[Listening] = []
+
+    def connect() -> Listening:
+        opened.append(Listening(shared_daemon.socket))
+        return opened[-1]
+
+    yield connect
+    for listening in opened:
+        listening.close()
+
+
+def test_who_does_not_read_is_disconnected_with_the_reason_and_skips_nothing(
+    hear: Callable[[], Listening], pair: Pair
+) -> None:
+    slow, quick = hear(), hear()
+    for _ in range(16):  # each event 16 times, so that fewer do
+        seq = slow.subscribe(topics=["link"])["seq"]
+    quick.subscribe(topics=["link"])
+    flood(pair.a, CHANGES)
+    heard = quick.until("link", "changed", mtu=1500)
+    assert [event["seq"] for event in heard] == list(range(seq + 1, seq + 1 + CHANGES))
+    heard_slowly: list[tuple[int, int]] = []
+    while "error" not in (told := json.loads(slow._line())):
+        heard_slowly.append((told["params"]["seq"], told["params"]["subscription"]))
+    assert told == refused(
+        None,
+        "listener_too_slow",
+        "4194304 bytes of events were not read",
+        hint="read faster, hear of fewer topics, or begin again with `since`",
+    )
+    assert slow._line() == HANG_UP
+    assert heard_slowly == [(seq + 1 + n // 16, 1 + n % 16) for n in range(len(heard_slowly))]
+    assert 0 < len(heard_slowly) < 16 * CHANGES
+
+
+def test_answers_that_are_not_read_yet_are_no_slow_listening(hear: Callable[[], Listening], pair: Pair) -> None:
+    """The events behind them are few, whatever is in front."""
+    ear = hear()
+    ear.subscribe(topics=["link"])
+    requests = fill(ear.socket) // len(LINE)
+    ip(pair.a.netns, "link", "set", "dev", pair.a.name, "mtu", "1400")
+    ear.socket.settimeout(10)
+    lines = [json.loads(ear._line()) for _ in range(requests + 1)]
+    (event,) = [line["params"] for line in lines if "method" in line]
+    assert event["fields"] == {"mtu": 1400}
+    assert all("result" in line for line in lines if "method" not in line)
+
+
+def test_fifty_listeners_hear_the_same_and_leave_nothing_behind(hear: Callable[[], Listening], pair: Pair) -> None:
+    daemon = pair.daemon
+    fds = len(open_files(daemon.pid))
+    ears = [hear() for _ in range(50)]
+    seqs = {ear.subscribe()["seq"] for ear in ears}
+    flood(pair.a, 20)
+    first, *others = [ear.until("link", "changed", mtu=1500) for ear in ears]
+    assert len(seqs) == 1
+    assert [event["seq"] for event in first] == list(range(max(seqs) + 1, max(seqs) + 21))
+    assert all(heard == first for heard in others)
+    for ear in ears:
+        ear.close()
+    eventually(lambda: len(open_files(daemon.pid)), lambda count: count <= fds, "every connection is closed")
+
+
+def test_listeners_that_come_and_go_cost_nothing(daemon: Daemon) -> None:
+    """Of a daemon whose memory nothing else has filled before."""
+
+    def come_and_go(times: int) -> None:
+        for _ in range(times):
+            ear = Listening(daemon.socket)
+            ear.say([request(number, "events.subscribe", topics=["link"]) for number in range(16)])
+            ear.hear([result(number) for number in range(16)])
+            ear.close()
+
+    come_and_go(200)  # allocators and caches settle
+    before, fds = memory(daemon.pid), len(open_files(daemon.pid))
+    come_and_go(500)
+    assert memory(daemon.pid) - before < 1 << 20
+    eventually(lambda: len(open_files(daemon.pid)), lambda count: count <= fds, "every connection is closed")
