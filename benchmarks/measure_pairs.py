@@ -123,7 +123,7 @@ def main() -> int:
 
 def _measure(pairs: int, moved: int, report: Report) -> None:
     with ExitStack() as stack:
-        couples = [_couple(stack, number) for number in range(COUPLES)]
+        couples = [couple(stack, number) for number in range(COUPLES)]
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vethd-bench.")))
         _kernel_veth(couples, min(pairs, KERNEL_PAIRS), report)
         daemon = stack.enter_context(private_daemon(directory, {}))
@@ -134,7 +134,7 @@ def _measure(pairs: int, moved: int, report: Report) -> None:
         _moved(client, couples, moved, report)
         for how in (client.one_by_one, client.pipelined):
             name = how.__name__.replace("_", " ")
-            took, made = _timed(how, "link.add", [_request(couples, number, "inside") for number in range(pairs)])
+            took, made = _timed(how, "link.add", [request(couples, number, "inside") for number in range(pairs)])
             report(f"link.add, inside, {name}", _rate(took, pairs))
             if how == client.pipelined:
                 _idle(processes, pairs, report)
@@ -142,7 +142,7 @@ def _measure(pairs: int, moved: int, report: Report) -> None:
             report(f"link.del, inside, {name}", _rate(took, pairs))
 
 
-def _couple(stack: ExitStack, number: int) -> Couple:
+def couple(stack: ExitStack, number: int) -> Couple:
     """Two namespaces, deleted with what is in them when `stack` ends."""
     names = f"{PREFIX}-p{number}a", f"{PREFIX}-p{number}b"
     for name in names:
@@ -151,7 +151,7 @@ def _couple(stack: ExitStack, number: int) -> Couple:
     return names
 
 
-def _request(couples: list[Couple], number: int, placement: str) -> dict[str, Any]:
+def request(couples: list[Couple], number: int, placement: str) -> dict[str, Any]:
     """What link.add is asked for: both ends up."""
     a, b = couples[number % len(couples)]
     ends = {
@@ -193,7 +193,7 @@ def _moved(client: Client, couples: list[Couple], pairs: int, report: Report) ->
     with _staging() as staging:
         for number in range(pairs):
             bare.append(staging.submit(_two_moves, couples[number % len(couples)], number).result())
-            took, made = _timed(client.one_by_one, "link.add", [_request(couples, number, "move")])
+            took, made = _timed(client.one_by_one, "link.add", [request(couples, number, "move")])
             asked.append(took)
             client.one_by_one("link.del", [{"pair": pair["pair"]} for pair in made])
     ratios = [its / least for its, least in zip(asked, bare, strict=True)]

@@ -1,6 +1,7 @@
 /* Round trips one at a time, each timed with a nanosecond clock.
  *
  *   round_trip udp ADDRESS PORT WARMUP COUNT     against `round_trip echo-udp ADDRESS PORT`, which prints "ready" when bound
+ *   round_trip udp ADDRESS PORT WARMUP COUNT INTERVAL     not a closed loop: a request every INTERVAL microseconds
  *   round_trip tcp ADDRESS PORT WARMUP COUNT     against `round_trip echo-tcp ADDRESS PORT`, one connection, TCP_NODELAY
  *   round_trip icmp ADDRESS 0 WARMUP COUNT       against the far kernel, as ping does
  *
@@ -41,6 +42,13 @@ static uint64_t now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void sleep_until(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+        ;
 }
 
 static _Noreturn void die(const char *what)
@@ -166,7 +174,7 @@ static uint64_t one_round_trip(int sock, enum protocol protocol, struct request 
     }
 }
 
-static int run_client(int sock, enum protocol protocol, uint32_t warmup, uint32_t count)
+static int run_client(int sock, enum protocol protocol, uint32_t warmup, uint32_t count, uint64_t interval_ns)
 {
     struct request request = {.icmp = {.type = ICMP_ECHO}};
     uint64_t *times = calloc(count, sizeof *times);
@@ -176,7 +184,10 @@ static int run_client(int sock, enum protocol protocol, uint32_t warmup, uint32_
         die("calloc");
     request.icmp.un.echo.id = (uint16_t)getpid();
     for (uint32_t i = 0; i < warmup + count; i++) {
+        uint64_t due = now_ns() + interval_ns;
         uint64_t took = one_round_trip(sock, protocol, &request, i);
+        if (interval_ns)
+            sleep_until(due);
         if (!took)
             lost++;
         else if (i >= warmup)
@@ -201,7 +212,7 @@ int main(int argc, char **argv)
     int echo, sock;
 
     if (argc < 4)
-        wrong("round_trip echo-udp|echo-tcp ADDRESS PORT | udp|tcp|icmp ADDRESS PORT WARMUP COUNT");
+        wrong("round_trip echo-udp|echo-tcp ADDRESS PORT | udp|tcp|icmp ADDRESS PORT WARMUP COUNT [INTERVAL]");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would stop an echo server whose benchmark was killed */
     echo = !strncmp(argv[1], "echo-", 5);
     name = argv[1] + (echo ? 5 : 0);
@@ -231,8 +242,8 @@ int main(int argc, char **argv)
             return run_echo_tcp(sock);
         run_echo(sock);
     }
-    if (argc != 6)
-        wrong("round_trip udp|tcp|icmp ADDRESS PORT WARMUP COUNT");
+    if (argc != 6 && argc != 7)
+        wrong("round_trip udp|tcp|icmp ADDRESS PORT WARMUP COUNT [INTERVAL]");
     if (protocol == ICMP && setsockopt(sock, SOL_RAW, ICMP_FILTER, &only_replies, sizeof only_replies) < 0)
         die("ICMP_FILTER");
     if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second) < 0)
@@ -241,5 +252,6 @@ int main(int argc, char **argv)
         die("connect");
     if (protocol == TCP)
         send_at_once(sock);
-    return run_client(sock, protocol, (uint32_t)strtoul(argv[4], NULL, 10), (uint32_t)strtoul(argv[5], NULL, 10));
+    return run_client(sock, protocol, (uint32_t)strtoul(argv[4], NULL, 10), (uint32_t)strtoul(argv[5], NULL, 10),
+                      argc == 7 ? strtoull(argv[6], NULL, 10) * 1000 : 0);
 }

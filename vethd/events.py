@@ -42,6 +42,11 @@ _END_CHANGES: Final = {
     "txqueuelen": "frames",
     "offload": "what crosses the wire undone: checksums, segmentation",
     "offload_why": "why it is not more, or empty",
+    "alias": "its ifalias",
+    "gro": "frames that wait for it are merged",
+    "labels": "of the pair, all of them",
+    "overload": "of the pair: drop or backpressure",
+    "workers": "of the pair: which worker forwards each queue",
 }
 
 _ROWS: Final = (
@@ -147,6 +152,13 @@ _ROWS: Final = (
         "daemon",
         "the kernel's events came faster than they could be read, and every end is asked how it is",
         {"ends": "how many are asked"},
+    ),
+    EventRow(
+        "daemon",
+        "sysctl",
+        "daemon",
+        "sysctl.set changed limits of the backlog",
+        {"values": "the new values by name, with `net.core.` before"},
     ),
     EventRow("daemon", "stopping", "daemon", "the daemon ends; no event comes after this", {}),
 )

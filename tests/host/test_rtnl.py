@@ -100,6 +100,22 @@ def test_a_link_that_is_not_there_is_told_by_the_errno(host: HostThread, netns: 
         assert not made.has_link("vtpnobody")
 
 
+def test_address_and_counters_alone_are_those_of_the_whole_answer(
+    host: HostThread, netns: Namespaces, make_tap: MakeTap
+) -> None:
+    where = netns.make()
+    _fd, name = make_tap(where)
+    ip(where, "link", "set", name, "up")
+    with requests(host) as made:
+        nsid = nsid_of(made, where)
+        for device in (name, "lo"):
+            whole = made.get_link(nsid=nsid, name=device)
+            assert made.get_stats(nsid=nsid, index=whole.ifindex) == (whole.address, whole.stats)
+        with pytest.raises(RtnlError) as refused:
+            made.get_stats(nsid=nsid, index=4711)
+        assert refused.value.errno == errno.ENODEV
+
+
 def test_a_namespace_that_is_gone_has_no_links(host: HostThread, netns: Namespaces) -> None:
     """The kernel says EINVAL, for the id is no id any more; to whoever asks it is all the same as ENODEV."""
     where = netns.make()
@@ -107,7 +123,11 @@ def test_a_namespace_that_is_gone_has_no_links(host: HostThread, netns: Namespac
         nsid = nsid_of(made, where)
         netns.delete(where)
         assert netns.undead() == []
-        for question in (lambda: made.get_link(nsid=nsid, index=1), lambda: made.del_link(1, nsid)):
+        for question in (
+            lambda: made.get_link(nsid=nsid, index=1),
+            lambda: made.get_stats(nsid=nsid, index=1),
+            lambda: made.del_link(1, nsid),
+        ):
             with pytest.raises(RtnlError) as refused:
                 question()
             assert refused.value.errno == errno.ENODEV

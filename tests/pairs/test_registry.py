@@ -175,6 +175,24 @@ def test_a_name_that_is_unique_is_found_from_anywhere() -> None:
     assert registered(pair).named("eth1", None, ELSEWHERE) is pair.b
 
 
+def test_an_end_that_was_renamed_is_found_by_its_new_name_only() -> None:
+    pair, twin = (paper_pair(numbers, names=("eth0", None), places=(HERE, THERE)) for numbers in ((0, 1), (2, 3)))
+    registry = registered(pair, twin)
+    registry.rename(pair.a, "lan")
+    assert pair.a.ifname == "lan"
+    assert registry.named("lan", None, HERE) is pair.a
+    assert registry.named("eth0", HERE, HERE) is twin.a
+    registry.rename(pair.a, "eth0")
+    with pytest.raises(AmbiguousName):
+        registry.named("eth0", HERE, HERE)
+    registry.remove(twin)
+    assert registry.named("eth0", HERE, HERE) is pair.a
+    registry.remove(pair)
+    for name in ("eth0", "lan"):
+        with pytest.raises(NoSuchLink):
+            registry.named(name, None, HERE)
+
+
 def test_a_name_in_several_namespaces_is_refused_with_the_list() -> None:
     pair = paper_pair((0, 1), names=("eth0", "eth0"), places=(HERE, THERE))
     with pytest.raises(AmbiguousName, match=r"net:\[1\], net:\[2\]") as refused:

@@ -32,6 +32,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
             def run() -> None:
                 connection, _address = listener.accept()
+                listener.close()  # who connects again finds nobody
                 with connection:
                     connection.settimeout(10)
                     conversation(connection)
@@ -151,7 +152,7 @@ def test_what_a_server_says_before_it_hangs_up_is_heard(tmp_path: Path) -> None:
         listener.listen()
         with Client(str(tmp_path / "sock")) as client:
             connection, _address = listener.accept()
-            connection.send(error(data={"kind": "limit_reached"}))
+            connection.send(error(data={"kind": "limit_reached"}).replace(b'"id": 1', b'"id": null'))
             connection.close()
             with pytest.raises(RpcError) as raised:
                 client.call("link.list")

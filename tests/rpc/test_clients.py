@@ -113,7 +113,7 @@ def _ask_once(path: Path) -> None:
         client.settimeout(10)
         client.connect(str(path))
         client.sendall(LINE)
-        assert client.recv(1 << 16).startswith(b'{"jsonrpc": "2.0", "id": 1, "result"')
+        assert client.recv(1 << 16).startswith(b'{"jsonrpc":"2.0","id":1,"result"')
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,18 @@ async def test_an_error_carries_code_text_kind_errno_and_hint(envelope: Envelope
     assert answer == {"jsonrpc": "2.0", "id": "x", "error": error}
 
 
+async def test_what_no_other_encoder_takes_is_answered_all_the_same(envelope: Envelope[str]) -> None:
+    """A name of a device is bytes, and need not be UTF-8; an id may be any number."""
+    for value in ("\udc80", "\u00e9\u2028", 10**40, -(2**70), 2**64 - 1, 1.5, True, None):
+        request: dict[str, object] = {"jsonrpc": "2.0", "id": "\ud800", "method": "echo", "params": [value]}
+        answer = json.loads(await envelope.answer(json.dumps(request).encode(), "me") or "")
+        assert answer == {"jsonrpc": "2.0", "id": "\ud800", "result": {"call": "me", "params": [value]}}
+        request["id"] = 7
+        text = await envelope.answer(json.dumps(request).encode(), "me")
+        assert "\n" not in (text or "\n")
+        assert json.loads(text or "")["result"]["params"] == [value]
+
+
 async def test_a_refusal_has_no_id() -> None:
     data = {"kind": "internal"}
     error = {"code": VethdError.code, "message": "no", "data": data}

@@ -67,14 +67,16 @@ def test_what_the_kernel_changes_is_told(ear: Listening, pair: Pair) -> None:
         (("mtu", "1234"), {"mtu": 1234}),
         (("address", "02:76:74:00:00:01"), {"address": "02:76:74:00:00:01"}),
         (("txqueuelen", "77"), {"txqueuelen": 77}),
-        (("name", name), {"ifname": name}),
         (("down",), {"up": False}),
+        (("name", name), {"ifname": name}),
     ):
         ip(pair.a.netns, "link", "set", "dev", pair.a.name, *words)
         event = ear.event()
         assert (event["event"], event["pair"], event["end"]) == ("changed", pair.uuid, "a")
         assert event["fields"] == fields
-        pair.a.name = str(fields.get("ifname", pair.a.name))
+    pair.a.name = name
+    alias = ear.event()  # the peer's says who its peer is
+    assert (alias["end"], alias["fields"]) == ("b", {"alias": f"vethd {pair.uuid} peer {name}"})
 
 
 def test_the_carrier_is_told_once_for_both_ends_and_the_operstate_of_each(ear: Listening, pair: Pair) -> None:

@@ -40,7 +40,10 @@ def test_a_notification_is_never_answered_not_even_with_an_error(talk: Talk, met
 
 def test_call_of_a_method_that_does_not_exist(talk: Talk) -> None:
     talk.say('{"jsonrpc": "2.0", "method": "foobar", "id": "1"}')
-    talk.hear(refused("1", "method_not_found", "there is no method 'foobar'", hint=ANYTHING))
+    hint = talk.hear(refused("1", "method_not_found", "there is no method 'foobar'"))["error"]["data"]["hint"]
+    names = hint.removeprefix("there are ").split(", ")
+    assert names == sorted(names)
+    assert {"daemon.info", "link.add", "stats.get"} < set(names)
 
 
 @pytest.mark.parametrize("text", ['{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', "{", '"\\ud8', "]"])

@@ -152,6 +152,13 @@ class Rtnl:
         assert answer is not None
         return parse_link(answer)
 
+    def get_stats(self, *, nsid: int, index: int) -> tuple[str, LinkStats | None]:
+        """Address and counters of a device, as `get_link` has them, for a third less. Raises RtnlError (ENODEV)."""
+        with _gone_with_its_netns(nsid):
+            answer = self._request(_IFINFOMSG.pack(index, 0, 0) + _target(nsid), RTM_GETLINK)
+        assert answer is not None
+        return parse_stats(answer)
+
     def index(self, name: str) -> int:
         """The ifindex of the device of that name in this namespace. Raises OSError (ENODEV: there is none)."""
         request = fcntl.ioctl(self._socket.fileno(), _SIOCGIFINDEX, _IFREQ.pack(_bytes(name), 0))
@@ -308,6 +315,22 @@ def parse_link(message: bytes) -> LinkInfo:
         stats=None if stats is None else LinkStats(*_STATS64.unpack_from(stats)),
         moved_to=_INT.unpack(said[_IFLA_NEW_NETNSID])[0] if _IFLA_NEW_NETNSID in said else None,
     )
+
+
+def parse_stats(message: bytes) -> tuple[str, LinkStats | None]:
+    """What a link message says of address and counters; the many other attributes are passed over."""
+    at, end = _NLMSG_HEADER.size + _IFINFOMSG.size, len(message) - 4
+    unpack, address = _ATTRIBUTE_HEADER.unpack_from, ""
+    while at <= end:
+        length, kind = unpack(message, at)
+        if length < 4:
+            break
+        if kind == _IFLA_ADDRESS:
+            address = message[at + 4 : at + length].hex(":")
+        elif kind == _IFLA_STATS64:
+            return address, LinkStats(*_STATS64.unpack_from(message, at + 4))
+        at += (length + 3) & ~3
+    return address, None
 
 
 def parse_nsid(message: bytes) -> int:

@@ -197,11 +197,10 @@ class Changer:
         left = await self._threads.create(undo.run)
         for step, error in left if pair.is_live() else ():
             self._log.error("change not undone", **describe(pair), step=step, error=repr(error))
-        for end in pair.ends:
-            try:
-                await self._follower.refresh(end)
-            except OSError as error:  # an event says the same
-                self._log.warning("end not reached", **describe(pair), end=end.letter, error=repr(error))
+        try:
+            await self._follower.catch_up(pair)
+        except OSError as error:  # it goes on trying
+            self._log.warning("change undone, but not followed yet", **describe(pair), error=repr(error))
 
 
 def require(pair: Pair, generation: int | None = None) -> None:

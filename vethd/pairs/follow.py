@@ -128,6 +128,7 @@ class Follower:
         for end in pair.ends:
             await self._renew_alias(end)
             await self._workers.tell(end)
+        self._retry_carrier(pair)  # if it failed meanwhile
         await self._settle(pair)
 
     async def _settle(self, pair: Pair) -> None:
@@ -252,7 +253,10 @@ class Follower:
     def _apply(self, end: End, info: LinkInfo) -> None:
         """Make the picture of an end that of a snapshot, and do what follows from the difference."""
         changed: dict[str, object] = {}
-        for name in ("ifname", "up", "mtu", "address", "txqlen", "alias"):
+        if end.ifname != info.ifname:
+            self._registry.rename(end, info.ifname)
+            changed["ifname"] = info.ifname
+        for name in ("up", "mtu", "address", "txqlen", "alias"):
             value = getattr(info, name)
             if getattr(end, name) != value:
                 setattr(end, name, value)
@@ -316,7 +320,6 @@ class Follower:
     def _carrier_done(self, pair: Pair, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("carrier not set, trying again", **describe(pair), error=repr(error))
-            self._unsettled.add(pair)
             self._loop.call_later(RETRY, self._retry_carrier, pair)
 
     def _retry_carrier(self, pair: Pair) -> None:
@@ -331,6 +334,9 @@ class Follower:
     async def _carrier(self, pair: Pair) -> None:
         try:
             await self._set_carrier(pair)
+        except BaseException:
+            self._unsettled.add(pair)
+            raise
         finally:
             del self._carrier_tasks[pair]  # here and not in a callback: a change wanted from now on starts a new task
 

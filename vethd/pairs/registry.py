@@ -23,6 +23,7 @@ class Registry:
         self._pairs: dict[UUID, Pair] = {}
         self._by_key: dict[tuple[int, int], End] = {}
         self._by_number: dict[int, End] = {}
+        self._by_name: dict[str, dict[End, None]] = {}  # the ends in the order in which they got the name
         self._free_numbers: list[int] = []
         self._numbers_used = 0  # taken now; numbers below the highest ever taken that are free are in the heap
 
@@ -60,6 +61,7 @@ class Registry:
         self._pairs[pair.uuid] = pair
         for end in pair.ends:
             self._by_key[end.key] = end
+            self._by_name.setdefault(end.ifname, {})[end] = None
             self._by_number.update((queue.number, end) for queue in end.queues)
 
     def remove(self, pair: Pair) -> None:
@@ -69,6 +71,7 @@ class Registry:
         for end in pair.ends:
             if self._by_key.get(end.key) is end:
                 del self._by_key[end.key]
+            self._forget_name(end)
             for queue in end.queues:
                 del self._by_number[queue.number]
 
@@ -78,6 +81,12 @@ class Registry:
             del self._by_key[end.key]
         end.nsid, end.ifindex = nsid, ifindex
         self._by_key[end.key] = end
+
+    def rename(self, end: End, ifname: str) -> None:
+        """An end of a pair that is in the tables is called something else now."""
+        self._forget_name(end)
+        end.ifname = ifname
+        self._by_name.setdefault(ifname, {})[end] = None
 
     def at(self, nsid: int, ifindex: int) -> End | None:
         """The end that an event from (nsid, ifindex) is about."""
@@ -104,7 +113,7 @@ class Registry:
         where: identity of its namespace; None means the caller's, or else the only one there is.
         Raises NoSuchLink, AmbiguousName.
         """
-        found = [end for pair in self._pairs.values() for end in pair.ends if end.ifname == ifname]
+        found = list(self._by_name.get(ifname, ()))
         here = [end for end in found if end.netns == (where if where is not None else caller)]
         if where is not None or here:
             found = here
@@ -115,6 +124,12 @@ class Registry:
             places = ", ".join(sorted(describe_netns(end.netns, names) for end in found))
             raise AmbiguousName(f'"{ifname}" exists in several namespaces: {places}', hint="say which one: netns NAME")
         return found[0]
+
+    def _forget_name(self, end: End) -> None:
+        named = self._by_name[end.ifname]
+        del named[end]
+        if not named:
+            del self._by_name[end.ifname]
 
     def _take_number(self) -> int:
         number = heapq.heappop(self._free_numbers) if self._free_numbers else self._numbers_used

@@ -31,7 +31,7 @@ from vethd.pairs.spec import TXQUEUELEN_DEFAULT, EndSpec, PairSpec
 from vethd.pairs.stats import look
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
-from vethd.rpc.results import pair_result, stats_result
+from vethd.rpc.results import in_turns, pair_result, stats_result
 from vethd.rpc.schema.base import NetnsRef
 from vethd.rpc.schema.link import (
     DeletedResult,
@@ -176,7 +176,7 @@ class LinkMethods:
         kernel = await look(pairs, self._threads, self._counters)
         return [
             {**pair_result(pair, name_of), "stats": stats_result(pair, self._counters, kernel)}
-            for pair in pairs
+            async for pair in in_turns(pairs)
             if pair.is_live()
         ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 from vethd.drops import DropPoint
 from vethd.host import netns, tap
@@ -12,6 +14,11 @@ from vethd.pairs.stats import Rows, end_stats, queue_stats
 from vethd.rpc.schema.link import EndResult, PairResult
 from vethd.rpc.schema.stats import EndsStats, EndStatsResult
 
+#: By drop point; to ask an enumeration's member for its name takes longer.
+_NAMES: Final = ["", *(point.name for point in DropPoint)]
+#: Pairs whose counters are put together before it is somebody else's turn; about a millisecond.
+PORTION: Final = 32
+T = TypeVar("T")
 #: The name of a namespace by its identity, None when it has none.
 NameOf = Callable[[tuple[int, int]], str | None]
 
@@ -53,7 +60,15 @@ def end_result(end: End, name_of: NameOf) -> EndResult:
 
 
 def _drops(drops: dict[DropPoint, int]) -> dict[str, int]:
-    return {point.name: frames for point, frames in drops.items()}
+    return {_NAMES[point]: frames for point, frames in drops.items()}
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items; now and then others get a turn of the loop. What was true of an item before may not be then."""
+    for index, item in enumerate(items):
+        if index % PORTION == PORTION - 1:
+            await asyncio.sleep(0)
+        yield item
 
 
 def stats_result(pair: Pair, counters: Rows, kernel: Mapping[int, LinkStats]) -> EndsStats:

@@ -14,7 +14,8 @@ def select(registry: Registry, params: LinkSelector, call: Call) -> tuple[Pair, 
     if params.pair is not None:
         return registry.by_uuid(params.pair), params.end or "a"
     assert params.ifname is not None
-    end = registry.named(params.ifname, _identity(params, call), call.own_netns())
+    where = _identity(params, call)
+    end = registry.named(params.ifname, where, call.own_netns() if where is None else where)
     return end.pair, end.letter
 
 

@@ -13,7 +13,7 @@ from vethd.pairs.workers import Workers
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
 from vethd.rpc.cursors import Cursors, Snapshot
-from vethd.rpc.results import stats_result
+from vethd.rpc.results import in_turns, stats_result
 from vethd.rpc.schema.base import NoParams
 from vethd.rpc.schema.link import StatsGetParams
 from vethd.rpc.schema.stats import EndsStats, PairStats, SoftnetResult, SoftnetRow, StatsResult
@@ -49,14 +49,18 @@ class StatsMethods:
         pairs = matching(self._registry, params, call)
         if since is None and not params.cursor:
             kernel = await look(pairs, self._threads, self._counters)
-            rows = [_row(pair, stats_result(pair, self._counters, kernel)) for pair in pairs if pair.is_live()]
+            rows = [
+                _row(pair, stats_result(pair, self._counters, kernel))
+                async for pair in in_turns(pairs)
+                if pair.is_live()
+            ]
             return {"pairs": rows, "cursor": None, "interval": None}
         everyone = list(self._registry)  # a cursor is good for every filter
         kernel = await look(everyone, self._threads, self._counters)
         live = (pair for pair in everyone if pair.is_live())
         now = Snapshot.take(time.monotonic(), live, self._counters, kernel, self._cursors.last)
         return {
-            "pairs": [_row(pair, now.stats(pair, since)) for pair in pairs if pair in now],
+            "pairs": [_row(pair, now.stats(pair, since)) async for pair in in_turns(pairs) if pair in now],
             "cursor": self._cursors.add(now),
             "interval": None if since is None else now.time - since.time,
         }

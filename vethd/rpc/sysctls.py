@@ -63,7 +63,7 @@ class SysctlMethods:
         await self._workers.set_sysctls(values)
         if changed:
             self._log.info("sysctl set", **changed, reason=f"sysctl.set by {call.peer}")
-            self._journal.record("daemon", "sysctl", **changed)
+            self._journal.record("daemon", "sysctl", values=changed)
         return self._result(values)
 
     def _result(self, names: Iterable[str]) -> SysctlResult:
