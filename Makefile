@@ -21,6 +21,8 @@ APT += ethtool       # offloads, in tests
 APT += tcpdump       # captures on both ends, in tests
 APT += socat         # the control socket by hand, in tests
 APT += nftables      # marks and conntrack, in tests
+APT += zsh           # completion, in tests
+APT += fish
 
 .PHONY: setup demo test check bench lock clean
 

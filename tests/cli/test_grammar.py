@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from tests.kit.processes import open_files
-from vethd.cli.grammar import Request, UsageError, Words, link_add, link_select
+from vethd.cli.grammar import UsageError, Words
+from vethd.cli.link import read_add, read_set
+from vethd.cli.options import Options
+from vethd.cli.request import Request, filter_links, select_link
 
 NS = "/proc/self/ns/net"
 
@@ -23,7 +26,7 @@ def request_() -> Iterator[Request]:
 
 
 def added(line: str, request: Request) -> dict[str, Any]:
-    link_add(Words(shlex.split(line)), request)
+    read_add(Words(shlex.split(line)), request)
     return request.params
 
 
@@ -88,6 +91,8 @@ def added(line: str, request: Request) -> dict[str, Any]:
         ("v type veth peer w mtu 1400 gro on up", {"ifname": "v"}, {"gro": True, "mtu": 1400, "up": True}),
         ("v lladdr 02:00:00:00:00:01 type veth", {"ifname": "v", "address": "02:00:00:00:00:01"}, None),
         ("v type veth mtu 1200 up", {"ifname": "v", "mtu": 1200, "up": True}, None),
+        ("v type veth mtu 1200 peer w mtu 1300", {"mtu": 1200}, {"mtu": 1300}),
+        ("v alias 'to the lab' type veth peer w alias ''", {"alias": "to the lab"}, {"alias": ""}),
         # abbreviations
         ("v addr 02:00:00:00:00:01 m 68 txq 9 u t veth p w", {"address": "02:00:00:00:00:01", "mtu": 68}, {}),
         ("v n /proc/self/ns/net do ty veth pee w", {"netns": {"fd": 0}, "up": False}, {}),
@@ -167,7 +172,19 @@ def test_n_is_netns_and_not_the_number_of_queues(request_: Request) -> None:
         ("veth0 '' type veth", 'Error: "" is a garbage.'),
         ("veth0 type veth peer veth1 ''", 'Error: "" is a garbage.'),
         ("veth0 type dummy", 'Error: Unknown device type "dummy".'),
-        ("veth0 type veth type veth", 'Error: duplicate "type".'),
+        ("veth0 type veth type veth", 'Error: "type" is a garbage.'),
+        ("veth0 type veth peer veth1 peer veth2", 'Error: "peer" is a garbage.'),
+        (
+            "veth0 placement outside type veth",
+            'Error: argument of "placement" must be one of "move", "inside", not "outside"',
+        ),
+        (
+            "veth0 overload wait type veth",
+            'Error: argument of "overload" must be one of "drop", "backpressure", not "wait"',
+        ),
+        ("veth0 label role type veth", 'Error: argument "role" is wrong: Invalid "label" value'),
+        ("veth0 label role=a label role=b type veth", 'Error: duplicate "label role".'),
+        ("veth0 alias a alias b type veth", 'Error: duplicate "alias".'),
         ("veth0 mtu 1 mtu 2 type veth", 'Error: duplicate "mtu".'),
         ("veth0 up down type veth", 'Error: duplicate "up".'),
         ("veth0 name veth1 type veth", 'Error: duplicate "name".'),
@@ -192,38 +209,137 @@ def test_what_makes_no_sense_is_named(request_: Request, line: str, complaint: s
 @pytest.mark.parametrize(
     ("line", "params"),
     [
-        ("", {}),
-        ("veth0", {"ifname": "veth0"}),
-        ("dev veth0", {"ifname": "veth0"}),
-        (f"netns {NS}", {"netns": {"fd": 0}}),
-        (f"veth0 netns {NS}", {"ifname": "veth0", "netns": {"fd": 0}}),
-        (f"netns {NS} veth0", {"ifname": "veth0", "netns": {"fd": 0}}),
-        (f"veth0 n {NS}", {"ifname": "veth0", "netns": {"fd": 0}}),
-        ("n", {"ifname": "n"}),
-        ("dev netns", {"ifname": "netns"}),
-        ("dev dev", {"ifname": "dev"}),
+        ("v label role=web type veth", {"labels": {"role": "web"}}),
+        ("v label a= label b==c type veth peer w la 'd=e f'", {"labels": {"a": "", "b": "=c", "d": "e f"}}),
+        ("v overload backpressure type veth", {"overload": "backpressure"}),
+        ("v type veth peer w ov drop", {"overload": "drop"}),
     ],
 )
-def test_selecting_a_link(request_: Request, line: str, params: dict[str, Any]) -> None:
-    link_select(Words(shlex.split(line)), request_)
-    assert request_.params == params
+def test_words_about_the_pair(request_: Request, line: str, params: dict[str, Any]) -> None:
+    assert added(line, request_).items() >= params.items()
+
+
+# -- link set ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ("v up", {"up": True}),
+        ("dev v down", {"up": False}),
+        ("up dev v", {"up": True}),
+        ("mtu 9000 v", {"mtu": 9000}),
+        ("v name w", {"ifname": "w"}),
+        ("v n w", {"ifname": "w"}),
+        ("v address 02:00:00:00:00:01 txqueuelen 0", {"address": "02:00:00:00:00:01", "txqueuelen": 0}),
+        ("v lladdr 02:00:00:00:00:01 qlen 7", {"address": "02:00:00:00:00:01", "txqueuelen": 7}),
+        (f"v netns {NS} up", {"netns": {"fd": 0}, "up": True}),
+        ("v alias ''", {"alias": ""}),
+        ("v gro on", {"gro": True}),
+        ("v label a=b nolabel c", {"labels": {"a": "b", "c": None}}),
+        ("v worker 0", {"worker": 0}),
+        ("v overload drop", {"overload": "drop"}),
+        ("v u", {"up": True}),
+        ("v m 68 tx 5 g off w 1 o drop", {"mtu": 68, "txqueuelen": 5, "gro": False, "worker": 1, "overload": "drop"}),
+    ],
+)
+def test_link_set(request_: Request, line: str, changes: dict[str, Any]) -> None:
+    read_set(Words(shlex.split(line)), request_)
+    assert request_.params == {"ifname": "v", "set": changes}
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("dev", "Command line is not complete."),
-        ("veth0 netns", "Command line is not complete."),
-        ("veth0 veth1", 'Error: "veth1" is a garbage.'),
-        ("veth0 dev veth1", 'Error: duplicate "dev".'),
-        (f"netns {NS} veth0 netns {NS}", 'Error: duplicate "netns".'),
-        ("veth0 ''", 'Error: "" is a garbage.'),
+        ("", 'Not enough information: "dev" argument is required.'),
+        ("up", 'Not enough information: "dev" argument is required.'),
+        ("v", "Not enough information: nothing to change."),
+        ("v x up", 'Error: "x" is a garbage.'),
+        ("v dev w up", 'Error: duplicate "dev".'),
+        ("v up down", 'Error: duplicate "up".'),
+        ("v label a=b nolabel a", 'Error: duplicate "label a".'),
+        ("v worker first", 'Error: argument "first" is wrong: Invalid "worker" value'),
+        ("v numqueues 2", 'Error: "numqueues" is a garbage.'),
+        ("v mtu", "Command line is not complete."),
     ],
 )
+def test_setting_what_makes_no_sense(request_: Request, line: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read_set(Words(shlex.split(line)), request_)
+    assert str(raised.value) == complaint
+
+
+# -- which links ------------------------------------------------------------------------------------------------------
+
+_ONE: list[tuple[str, dict[str, Any]]] = [
+    ("veth0", {"ifname": "veth0"}),
+    ("dev veth0", {"ifname": "veth0"}),
+    (f"veth0 netns {NS}", {"ifname": "veth0", "netns": {"fd": 0}}),
+    (f"netns {NS} veth0", {"ifname": "veth0", "netns": {"fd": 0}}),
+    (f"veth0 n {NS}", {"ifname": "veth0", "netns": {"fd": 0}}),
+    ("n", {"ifname": "n"}),
+    ("dev netns", {"ifname": "netns"}),
+    ("dev dev", {"ifname": "dev"}),
+]
+
+
+@pytest.mark.parametrize(("line", "params"), _ONE)
+def test_selecting_a_link(request_: Request, line: str, params: dict[str, Any]) -> None:
+    select_link(Words(shlex.split(line)), request_)
+    assert request_.params == params
+
+
+@pytest.mark.parametrize(
+    ("line", "params"),
+    [
+        *_ONE,
+        ("", {}),
+        (f"netns {NS}", {"netns": {"fd": 0}}),
+        ("label role=web", {"labels": {"role": "web"}}),
+        ("label role", {"labels": {"role": None}}),
+        ("label role= origin cni label tier=1", {"labels": {"role": "", "tier": "1"}, "origin": "cni"}),
+        ("l", {"ifname": "l"}),
+        ("o", {"ifname": "o"}),
+        ("dev label", {"ifname": "label"}),
+    ],
+)
+def test_filtering_links(request_: Request, line: str, params: dict[str, Any]) -> None:
+    assert filter_links(Words(shlex.split(line)), request_) is None
+    assert request_.params == params
+
+
+_NONE = [
+    ("dev", "Command line is not complete."),
+    ("veth0 netns", "Command line is not complete."),
+    ("veth0 veth1", 'Error: "veth1" is a garbage.'),
+    ("veth0 dev veth1", 'Error: duplicate "dev".'),
+    (f"netns {NS} veth0 netns {NS}", 'Error: duplicate "netns".'),
+    ("veth0 ''", 'Error: "" is a garbage.'),
+]
+
+
+@pytest.mark.parametrize(("line", "complaint"), [*_NONE, ("", 'Not enough information: "dev" argument is required.')])
 def test_selecting_what_makes_no_sense(request_: Request, line: str, complaint: str) -> None:
     with pytest.raises(UsageError) as raised:
-        link_select(Words(shlex.split(line)), request_)
+        select_link(Words(shlex.split(line)), request_)
     assert str(raised.value) == complaint
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        *_NONE,
+        ("label", "Command line is not complete."),
+        ("label a label a=b", 'Error: duplicate "label a".'),
+        ("origin nobody", 'Error: argument of "origin" must be one of '),
+        ("veth0 label a", 'Error: "label" selects among all links, not of a NAME.'),
+        ("veth0 origin api", 'Error: "origin" selects among all links, not of a NAME.'),
+    ],
+)
+def test_filtering_what_makes_no_sense(request_: Request, line: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        filter_links(Words(shlex.split(line)), request_)
+    assert str(raised.value).startswith(complaint)
 
 
 # -- namespaces -------------------------------------------------------------------------------------------------------
@@ -276,3 +392,67 @@ def test_the_first_keyword_that_begins_so_wins() -> None:
 
 def test_a_word_too_long_is_no_abbreviation() -> None:
     assert Words(["shows"]).keyword("set", "show") is None
+
+
+def test_where_a_name_may_stand_a_keyword_is_written_in_full() -> None:
+    words = Words(["sh", "show"])
+    assert words.exact("set", "show") is None
+    assert words.take() == "sh"
+    assert words.exact("set", "show") == "show"
+    assert words.exact("") is None
+
+
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+def read(line: str) -> dict[str, Any]:
+    """The options of a line that differ from what holds without any."""
+    options, without = Options(), vars(Options())
+    options.read(Words(shlex.split(line)))
+    return {name: value for name, value in vars(options).items() if value != without[name]}
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        ("", {}),
+        ("link -j", {}),
+        ("-- -j", {}),
+        ("-s -s -d", {"statistics": 2, "details": True}),
+        ("-stats --statistics -st", {"statistics": 3}),
+        ("-j -p -o", {"json": True, "pretty": True, "oneline": True}),
+        ("-n red -netns blue", {"netns": "blue"}),
+        ("-S /s -b f", {"socket": "/s", "batch": "f"}),
+        ("-batch -", {"batch": "-"}),
+        ("-f -force", {"force": True}),
+        ("-t -timestamp -ts -tshort", {"timestamp": True, "tshort": True}),
+        ("-V -h", {"version": True, "help": True}),
+        ("-c", {"color": "always"}),
+        ("-color=never", {"color": "never"}),
+        ("-c -c=auto", {}),
+    ],
+)
+def test_options(line: str, options: dict[str, Any]) -> None:
+    assert read(line) == options
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("-x", 'Option "-x" is unknown.'),
+        ("-", 'Option "-" is unknown.'),
+        ("---j", 'Option "---j" is unknown.'),
+        ("-j=1", 'Option "-j=1" is unknown.'),
+        ("-s=2", 'Option "-s=2" is unknown.'),
+        ("-jp", 'Option "-jp" is unknown.'),
+        ("-c=red", 'Error: argument "red" is wrong: Invalid "color" value'),
+        ("-c=", 'Error: argument "" is wrong: Invalid "color" value'),
+        ("-n", "Command line is not complete."),
+        ("-S", "Command line is not complete."),
+        ("-b", "Command line is not complete."),
+    ],
+)
+def test_options_without_sense(line: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(line)
+    assert str(raised.value) == complaint

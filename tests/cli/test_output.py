@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from vethd.cli.output import Output, link_rows, print_info, print_links, print_softnet
+from vethd.cli.daemon import print_info
+from vethd.cli.grammar import Words
+from vethd.cli.options import Options
+from vethd.cli.output import Output, columns
+from vethd.cli.records import link_record, link_rows
 
 A = {
     "ifname": "veth0",
@@ -16,6 +20,7 @@ A = {
     "address": "02:00:00:00:00:01",
     "mtu": 1500,
     "txqueuelen": 1000,
+    "alias": "vethd 11111111-2222-4333-8444-555555555555 peer veth1",
     "up": True,
     "carrier": True,
     "operstate": "UP",
@@ -29,15 +34,20 @@ B = A | {
     "netns": None,
     "netns_inode": 4026531002,
     "address": "02:00:00:00:00:02",
+    "alias": "vethd 11111111-2222-4333-8444-555555555555 peer veth0",
     "offload": [],
     "offload_why": "the kernel refused 16 virtio headers (EINVAL)",
     "gro": True,
 }
 PAIR: dict[str, Any] = {
     "pair": "11111111-2222-4333-8444-555555555555",
+    "name": None,
     "origin": "api",
+    "generation": 12,
+    "labels": {},
     "placement": "move",
     "numqueues": 1,
+    "overload": "drop",
     "workers": [0],
     "a": A,
     "b": B,
@@ -75,9 +85,19 @@ class Tty(io.StringIO):
         return True
 
 
-def shown(pair: dict[str, Any] = PAIR, *, detail: int = 0, details: bool = False, tty: bool = False) -> str:
+def options(line: str) -> Options:
+    read = Options()
+    read.read(Words(line.split()))
+    return read
+
+
+def shown(pair: dict[str, Any] = PAIR, line: str = "", *, tty: bool = False) -> str:
+    """What `vethctl OPTIONS link show` prints of a pair; line: the options."""
     stream = Tty() if tty else io.StringIO()
-    print_links(link_rows([pair], STATS if detail else {}, detail), Output(stream=stream), details)
+    given = options(line)
+    output = Output(given, stream)
+    for row in link_rows([pair], STATS, given.statistics):
+        output.record(link_record(row, output, given.details))
     return stream.getvalue()
 
 
@@ -95,7 +115,7 @@ def test_links() -> None:
 
 def test_links_with_counters_aligned_as_ip_does() -> None:
     assert (
-        shown(detail=1)
+        shown(line="-s")
         == """\
 7: veth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns red
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff peer veth1 netns net:[4026531002]
@@ -115,11 +135,13 @@ def test_links_with_counters_aligned_as_ip_does() -> None:
 
 def test_links_with_everything() -> None:
     assert (
-        shown(detail=2, details=True)
+        shown(line="-s -s -d")
         == """\
 7: veth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns red
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff peer veth1 netns net:[4026531002]
-    vethd pair 11111111-2222-4333-8444-555555555555 end a placement move origin api numqueues 1 workers 0 gro off
+    alias vethd 11111111-2222-4333-8444-555555555555 peer veth1
+    vethd pair 11111111-2222-4333-8444-555555555555 end a generation 12 origin api
+    placement move numqueues 1 workers 0 overload drop gro off
     offload tx-checksum tso4
     RX:      bytes      packets dropped
                340            4       0
@@ -132,7 +154,9 @@ def test_links_with_everything() -> None:
                      3          12
 3: veth1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns net:[4026531002]
     link/ether 02:00:00:00:00:02 brd ff:ff:ff:ff:ff:ff peer veth0 netns red
-    vethd pair 11111111-2222-4333-8444-555555555555 end b placement move origin api numqueues 1 workers 0 gro on
+    alias vethd 11111111-2222-4333-8444-555555555555 peer veth0
+    vethd pair 11111111-2222-4333-8444-555555555555 end b generation 12 origin api
+    placement move numqueues 1 workers 0 overload drop gro on
     offload none (the kernel refused 16 virtio headers (EINVAL))
     RX:  bytes packets dropped
              0       0       0
@@ -146,9 +170,9 @@ def test_links_with_everything() -> None:
     )
 
 
-@pytest.mark.parametrize("detail", [1, 2])
-def test_every_number_ends_under_its_name(detail: int) -> None:
-    lines = shown(detail=detail).splitlines()
+@pytest.mark.parametrize("line", ["-s", "-s -s"])
+def test_every_number_ends_under_its_name(line: str) -> None:
+    lines = shown(line=line).splitlines()
     tables = [at for at, line in enumerate(lines) if line.endswith(("dropped", "queued", "CPU_BACKLOG"))]
     assert tables
     for at in tables:
@@ -189,6 +213,23 @@ def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None
     assert "\033" not in shown()
     monkeypatch.setenv("NO_COLOR", "1")
     assert shown(tty=True) == shown()
+    assert shown(line="-c") == colored
+    assert shown(line="-c=never", tty=True) == shown()
+    assert "\033" not in shown(line="-j -c")
+
+
+def test_one_line_per_record_as_ip_does() -> None:
+    one = shown(line="-s -s -d -o")
+    assert one.count("\n") == 2
+    assert one.replace("\\", "\n") == shown(line="-s -s -d")
+
+
+def test_labels_and_an_alias_of_somebodys_own_are_shown() -> None:
+    text = shown(PAIR | {"labels": {"role": "web", "site": "a\033b"}, "a": A | {"alias": "uplink\r"}})
+    assert text.count("    label role=web site=a\\x1bb\n") == 2
+    assert text.count("    alias ") == 1
+    assert "    alias uplink\\r\n" in text
+    assert "label" not in shown()
 
 
 @pytest.mark.parametrize(
@@ -208,8 +249,8 @@ def test_a_name_can_not_give_the_terminal_orders(name: str, shown_as: str) -> No
 
 
 def test_several_queues_have_a_line_each() -> None:
-    text = shown(PAIR | {"numqueues": 2, "workers": [0, 3]}, detail=2, details=True)
-    assert " numqueues 2 workers 0 3 gro " in text
+    text = shown(PAIR | {"numqueues": 2, "workers": [0, 3]}, "-s -s -d")
+    assert " numqueues 2 workers 0 3 overload " in text
     assert (
         """\
   queue  worker         read delivered  merged dropped
@@ -218,7 +259,7 @@ def test_several_queues_have_a_line_each() -> None:
 """
         in text
     )
-    assert "delivered  merged dropped\n" not in shown(PAIR, detail=2, details=True)
+    assert "delivered  merged dropped\n" not in shown(PAIR, "-s -s -d")
 
 
 def test_json_has_ips_names_and_more() -> None:
@@ -235,12 +276,17 @@ def test_json_has_ips_names_and_more() -> None:
         "link_type": "ether",
         "address": "02:00:00:00:00:01",
         "broadcast": "ff:ff:ff:ff:ff:ff",
+        "ifalias": "vethd 11111111-2222-4333-8444-555555555555 peer veth1",
         "pair": "11111111-2222-4333-8444-555555555555",
         "end": "a",
         "peer": {"ifname": "veth1", "netns": None, "netns_inode": 4026531002},
+        "name": None,
         "origin": "api",
+        "generation": 12,
+        "labels": {},
         "placement": "move",
         "numqueues": 1,
+        "overload": "drop",
         "workers": [0],
         "offload": ["tx-checksum", "tso4"],
         "offload_why": "",
@@ -259,34 +305,20 @@ def test_json_has_ips_names_and_more() -> None:
 
 
 def test_json_is_one_line_unless_it_shall_be_pretty() -> None:
-    for pretty, expected in ((False, '[{"ifname": "a", "mtu": 5}]\n'), (True, None)):
+    for line, lines in (("-j", 1), ("-j -p", 6)):
         stream = io.StringIO()
-        Output(json=True, pretty=pretty, stream=stream).value([{"ifname": "a", "mtu": 5}])
-        assert stream.getvalue() == expected or pretty
+        Output(options(line), stream).value([{"ifname": "a", "mtu": 5}])
         assert json.loads(stream.getvalue()) == [{"ifname": "a", "mtu": 5}]
-        assert stream.getvalue().count("\n") == (6 if pretty else 1)
+        assert stream.getvalue().count("\n") == lines
 
 
-def test_softnet() -> None:
-    row = {
-        "worker": 0,
-        "pid": 4711,
-        "processed": 12345678901,
-        "dropped": 2,
-        "time_squeeze": 3,
-        "input_queue_len": 4,
-        "process_queue_len": 5,
-    }
-    stream = io.StringIO()
-    print_softnet([row, row | {"worker": 1, "pid": None}], Output(stream=stream))
-    assert (
-        stream.getvalue()
-        == """\
- worker     pid   processed dropped time_squeeze input_queue_len process_queue_len
-      0    4711 12345678901       2            3               4                 5
-      1       - 12345678901       2            3               4                 5
-"""
-    )
+def test_columns() -> None:
+    assert columns(("name", "frames"), [("a", "12345678"), ("longest one", "1")], left=1) == [
+        "name          frames",
+        "a           12345678",
+        "longest one        1",
+    ]
+    assert columns(("frames",), []) == [" frames"]
 
 
 def test_info() -> None:
@@ -300,14 +332,49 @@ def test_info() -> None:
         "why": "no extensions",
     }
     gone = {"id": 1, "pid": None, "pairs": 2, "queues": 2, "datapath": None, "frameio": None, "why": None}
-    stream = io.StringIO()
-    info = {"version": "0.1.0", "pid": 4711, "pairs": 5, "max_pairs": 4096, "workers": [worker, gone]}
-    print_info(info, Output(stream=stream))
+    info = {
+        "version": "0.1.0",
+        "pid": 4711,
+        "server_id": "5f0c",
+        "seq": 17,
+        "uptime": 61.7,
+        "config": ["/etc/vethd/vethd.toml"],
+        "capabilities": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"],
+        "kernel": {"release": "6.18.0", "features": {"io_uring": "yes", "bpf": "not permitted"}},
+        "limits": {
+            "pairs": 5,
+            "max_pairs": 4096,
+            "clients": 1,
+            "max_clients": 256,
+            "open_files": 40,
+            "max_open_files": 1024,
+        },
+        "pairs": 5,
+        "max_pairs": 4096,
+        "workers": [worker, gone],
+    }
+    printed: list[str] = []
+    for line in ("", "-d"):
+        stream = io.StringIO()
+        print_info(info, Output(options(line), stream), details=line == "-d")
+        printed.append(stream.getvalue())
     assert (
-        stream.getvalue()
+        printed[0]
         == """\
 vethd 0.1.0 pid 4711 pairs 5 of at most 4096
     worker 0 pid 4712 pairs 3 queues 5 datapath interpreted frameio syscalls (no extensions)
     worker 1 pairs 2 queues 2 is being replaced
+"""
+    )
+    assert (
+        printed[1].removeprefix(printed[0])
+        == """\
+    run 5f0c for 62 s, last event 17
+    config /etc/vethd/vethd.toml
+    clients 1 of at most 256, files 40 of at most 1024
+    capabilities CAP_NET_ADMIN CAP_SYS_ADMIN
+    kernel 6.18.0
+        io_uring: yes
+        bpf: not permitted
 """
     )

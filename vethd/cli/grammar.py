@@ -1,12 +1,24 @@
-"""iproute2's grammar: words one after the other, each of which may be abbreviated, the first match in order winning."""
+"""Words of a command line, read in iproute2's manner: one after the other, keywords abbreviated, the first match wins.
+
+A command takes its words by `keyword`, `exact`, `choice` and `take`, which say what may stand at a place. That is all
+there is of a grammar, so the same code also completes a line: vethd/cli/complete.py hands it words of which the last
+one is not finished, and notes what was asked for there.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+#: Kinds of values, for completion.
+ANY: Final = "any"
+FILE: Final = "file"
+LABEL: Final = "label"
+LABEL_NAME: Final = "label name"
+LINK: Final = "link"
+NETNS: Final = "netns"
+SYSCTL: Final = "sysctl"
+WORKER: Final = "worker"
 
 
 class UsageError(Exception):
@@ -20,9 +32,8 @@ class UsageError(Exception):
         self.hint = hint
 
 
-def garbage(word: str) -> UsageError:
-    """The error for a word that fits nowhere."""
-    return UsageError(f'Error: "{word}" is a garbage.', hint="vethctl help shows the grammar")
+class GrammarError(UsageError):
+    """Raised when a word is missing or one too many; the help of the command is what to do about it."""
 
 
 class Words:
@@ -36,160 +47,82 @@ class Words:
         return self._at < len(self._words)
 
     def peek(self) -> str:
-        """The next word, which stays."""
-        return self._words[self._at]
+        """The next word, which stays; empty at the end."""
+        return self._words[self._at] if self else ""
 
-    def take(self) -> str:
-        """The next word. Raises UsageError at the end of the line."""
+    def take(self, kind: str = ANY) -> str:
+        """The next word, a value of this kind. Raises GrammarError at the end of the line."""
+        del kind  # what completion wants to know
         if not self:
-            raise UsageError("Command line is not complete.", hint="vethctl help shows the grammar")
+            raise GrammarError("Command line is not complete.")
         self._at += 1
         return self._words[self._at - 1]
 
     def keyword(self, *keywords: str) -> str | None:
         """Take the next word if it is one of the keywords or the beginning of one, and return that keyword in full."""
-        if self:
-            for keyword in keywords:
-                if self.peek() and keyword.startswith(self.peek()):
-                    self._at += 1
-                    return keyword
+        word = self.peek()
+        for keyword in keywords:
+            if word and keyword.startswith(word):
+                self._at += 1
+                return keyword
         return None
 
-    def number(self, name: str) -> int:
+    def exact(self, *keywords: str) -> str | None:
+        """Take and return the next word if it is one of the keywords: where the beginning of one may be a name."""
+        word = self.peek()
+        if word not in keywords or not self:
+            return None
+        self._at += 1
+        return word
+
+    def only(self, keyword: str) -> bool:
+        """Take the next word if it is this one, and the last."""
+        if self._words[self._at :] != [keyword]:
+            return False
+        self._at += 1
+        return True
+
+    def choice(self, name: str, *values: str) -> str:
+        """Take one of the values, unabbreviated. Raises UsageError naming the argument, as `ip` does."""
+        value = self.exact(*values)
+        if value is None:
+            word = self.take()
+            listed = ", ".join(f'"{value}"' for value in values)
+            raise UsageError(f'Error: argument of "{name}" must be one of {listed}, not "{word}"')
+        return value
+
+    def number(self, name: str, kind: str = ANY) -> int:
         """The next word as a number of any sign. Raises UsageError naming the argument."""
-        word = self.take()
+        word = self.take(kind)
         try:
             return int(word, 0)
         except ValueError:
-            raise UsageError(f'Error: argument "{word}" is wrong: Invalid "{name}" value') from None
+            raise wrong(word, name) from None
 
-    def on_or_off(self, name: str) -> bool:
-        """The next word, `on` or `off`, as true or false. Raises UsageError naming the argument, as `ip` does."""
-        word = self.take()
-        if word not in ("on", "off"):
-            raise UsageError(f'Error: argument of "{name}" must be one of "on", "off", not "{word}"')
-        return word == "on"
+    def rest(self) -> list[str]:
+        """The words that are left; they stay."""
+        return self._words[self._at :]
 
-
-@dataclass
-class Request:
-    """Parameters of a method, and the namespace fds that go with them. close() when it was sent."""
-
-    params: dict[str, Any] = field(default_factory=dict)
-    fds: list[int] = field(default_factory=list)
-
-    def netns(self, word: str) -> dict[str, int]:
-        """Open a namespace and return the reference to it; opened here, with the caller's rights, and sent along.
-
-        word: a name from `ip netns`, a pid, or a path, as with `ip link set netns`. Raises UsageError.
-        """
-        hint = None
-        if "/" in word:
-            path = Path(word)
-        else:
-            path = Path("/run/netns") / word
-            hint = f"create it first: ip netns add {word}"
-            if word.isdecimal() and not path.exists():
-                path = Path(f"/proc/{word}/ns/net")
-                hint = "is that process still running?"
-        try:
-            self.fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        except OSError as error:
-            text = f'Error: argument "{word}" is wrong: Invalid "netns" value ({error.strerror})'
-            raise UsageError(text, hint=hint) from None
-        return {"fd": len(self.fds) - 1}
-
-    def close(self) -> None:
-        """Close the namespaces again."""
-        for fd in self.fds:
-            os.close(fd)
-        self.fds.clear()
+    def end(self) -> None:
+        """Raises GrammarError unless all words are taken."""
+        if self:
+            raise garbage(self.take())
 
 
-_END_WORDS = ("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "gro", "up", "down")
-_PAIR_WORDS = ("placement", "numqueues")
+def garbage(word: str) -> GrammarError:
+    """The error for a word that fits nowhere."""
+    return GrammarError(f'Error: "{word}" is a garbage.')
 
 
-def link_add(words: Words, request: Request) -> None:
-    """`[dev] NAME [netns N] [address MAC] [mtu N] [txqueuelen N] [gro G] [up] type veth [peer ...] [placement P]
-    [numqueues N]`; the last two may stand anywhere behind NAME.
-    """
-    a: dict[str, Any] = {}
-    kind = None
-    _end(words, request, a, ("type", *_PAIR_WORDS))
-    while words:
-        word = words.keyword("type", "placement", *_END_WORDS, "numqueues")
-        if word == "type" and kind is None:
-            kind = words.take()
-            if kind != "veth":
-                raise UsageError(f'Error: Unknown device type "{kind}".', hint="vethd makes pairs of type veth")
-            if words.keyword("peer"):
-                request.params["b"] = b = dict[str, Any]()
-                _end(words, request, b, _PAIR_WORDS)
-        elif word == "placement":
-            _once(request.params, "placement", words.take())
-        elif word == "numqueues":
-            _once(request.params, "numqueues", words.number("numqueues"))
-        elif word in _END_WORDS:
-            _attribute(word, words, request, a)
-        elif word is None:
-            raise garbage(words.peek())
-        else:
-            raise UsageError('Error: duplicate "type".')
-    if kind is None:
-        raise UsageError('Not enough information: "type" argument is required', hint="add: type veth")
-    request.params["a"] = a
+def wrong(word: str, name: str, reason: str | None = None, hint: str | None = None) -> UsageError:
+    """The error for a value that the argument `name` can't have."""
+    return UsageError(
+        f'Error: argument "{word}" is wrong: Invalid "{name}" value' + (f" ({reason})" if reason else ""), hint
+    )
 
 
-def _end(words: Words, request: Request, end: dict[str, Any], stops: tuple[str, ...]) -> None:
-    """The words of one end, up to a word in `stops` or the end of the line."""
-    while words:
-        begins = [stop for stop in stops if stop.startswith(words.peek())]
-        if words.peek() in stops or ("ifname" in end and begins and not "netns".startswith(words.peek())):
-            return
-        if words.peek() in ("name", "dev"):
-            words.take()
-            _once(end, "ifname", words.take(), "name")
-        elif "ifname" not in end and words.peek() not in _END_WORDS:
-            end["ifname"] = words.take()  # `a` is a name here, not the beginning of `address`
-        elif (word := words.keyword(*_END_WORDS)) is not None:
-            _attribute(word, words, request, end)
-        else:
-            raise garbage(words.peek())
-
-
-def _attribute(word: str, words: Words, request: Request, end: dict[str, Any]) -> None:
-    if word == "netns":
-        _once(end, "netns", request.netns(words.take()))
-    elif word in ("address", "lladdr"):
-        _once(end, "address", words.take())
-    elif word == "mtu":
-        _once(end, "mtu", words.number("mtu"))
-    elif word in ("txqueuelen", "txqlen", "qlen"):
-        _once(end, "txqueuelen", words.number("txqueuelen"))
-    elif word == "gro":
-        _once(end, "gro", words.on_or_off("gro"))
-    else:
-        _once(end, "up", word == "up")
-
-
-def _once(values: dict[str, Any], name: str, value: Any, word: str | None = None) -> None:
+def once(values: dict[str, Any], name: str, value: Any, word: str | None = None) -> None:
     """Note a value. Raises UsageError when there is one already; word: what the user calls it, else `name`."""
     if name in values:
-        raise UsageError(f'Error: duplicate "{word or name}".', hint="give it once per end")
+        raise UsageError(f'Error: duplicate "{word or name}".', hint="give it once")
     values[name] = value
-
-
-def link_select(words: Words, request: Request) -> None:
-    """`[dev] NAME [netns N]`."""
-    while words:
-        named = "ifname" in request.params
-        if words.peek() == "netns" or (named and words.peek() and "netns".startswith(words.peek())):
-            words.take()
-            _once(request.params, "netns", request.netns(words.take()))
-        else:
-            if words.peek() == "dev":
-                words.take()
-            elif named:
-                raise garbage(words.peek())
-            _once(request.params, "ifname", words.take(), "dev")

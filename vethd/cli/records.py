@@ -1,0 +1,121 @@
+"""An end as vethctl shows it: a record in the manner of `ip -s -d link`, or a row with `ip -j link`'s names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vethd.cli.output import Output, Row, columns, netns_name, plain, table
+
+
+def link_rows(pairs: list[Row], stats: dict[str, Row], detail: int) -> Iterator[Row]:
+    """One row per end, with `ip -j link`'s names where it has them; of a pair that names one `end`, just that.
+
+    stats: the `ends` of stats.get by pair, or empty. detail: 1 for -s, 2 for -s -s.
+    """
+    for pair in pairs:
+        for letter, other in (("a", "b"), ("b", "a")):
+            if pair.get("end", letter) == letter:
+                yield _row(pair, letter, other, stats.get(pair["pair"]), detail)
+
+
+def _row(pair: Row, letter: str, other: str, counters: Row | None, detail: int) -> Row:
+    end, peer = pair[letter], pair[other]
+    row: Row = {
+        "ifindex": end["ifindex"],
+        "ifname": end["ifname"],
+        "netns": end["netns"],
+        "netns_inode": end["netns_inode"],
+        "flags": _flags(end),
+        "mtu": end["mtu"],
+        "operstate": end["operstate"],
+        "txqlen": end["txqueuelen"],
+        "link_type": "ether",
+        "address": end["address"],
+        "broadcast": "ff:ff:ff:ff:ff:ff",
+        "ifalias": end["alias"],
+        "pair": pair["pair"],
+        "end": letter,
+        "peer": {"ifname": peer["ifname"], "netns": peer["netns"], "netns_inode": peer["netns_inode"]},
+        "name": pair["name"],
+        "origin": pair["origin"],
+        "generation": pair["generation"],
+        "labels": pair["labels"],
+        "placement": pair["placement"],
+        "numqueues": pair["numqueues"],
+        "overload": pair["overload"],
+        "workers": pair["workers"],
+        "offload": end["offload"],
+        "offload_why": end["offload_why"],
+        "gro": end["gro"],
+    }
+    if counters is not None and detail:
+        mine = counters[letter]
+        row["stats64"] = {
+            "rx": {name: mine[f"rx_{name}"] for name in ("bytes", "packets", "dropped")},
+            "tx": {name: mine[f"tx_{name}"] for name in ("bytes", "packets", "dropped")},
+        }
+        if detail > 1:
+            row["wire"] = {name: mine[name] for name in ("read", "delivered", "merged", "dropped", "queued")}
+            row["drops"] = mine["drops"]
+            row["queues"] = mine["queues"]
+    return row
+
+
+def link_record(row: Row, output: Output, details: bool) -> list[str]:
+    """The lines of `ip link`, with the peer, the pair and the worker beside it."""
+    peer = row["peer"]
+    other = f"{plain(peer['ifname'])} netns {netns_name(peer)}"
+    lines = [
+        f"{row['ifindex']}: {output.paint(plain(row['ifname']), 'ifname')}: <{','.join(row['flags'])}>"
+        f" mtu {row['mtu']} state {output.paint(row['operstate'], row['operstate'])} qlen {row['txqlen']}"
+        f" netns {netns_name(row)}",
+        f"    link/ether {output.paint(row['address'], 'address')} brd {row['broadcast']} peer {other}",
+    ]
+    if row["labels"]:
+        lines.append("    label " + " ".join(plain(f"{name}={value}") for name, value in row["labels"].items()))
+    given = row["ifalias"].startswith(f"vethd {row['pair']} ")  # by the daemon
+    if row["ifalias"] and (details or not given):
+        lines.append(f"    alias {plain(row['ifalias'])}")
+    if details:
+        lines += _details(row)
+    if "stats64" in row:
+        lines += table({"RX:": row["stats64"]["rx"], "TX:": row["stats64"]["tx"]})
+    if "wire" in row:
+        lines.append(f"    to {other}")
+        lines += table({"wire:": row["wire"]})
+        lost = {name: frames for name, frames in row["drops"].items() if frames}
+        lines += table({"drops:": lost}) if lost else ["    drops: none"]
+        if details and row["numqueues"] > 1:
+            lines += columns(_QUEUE_COLUMNS, [_queue_columns(queue) for queue in row["queues"]])
+    return lines
+
+
+def _details(row: Row) -> list[str]:
+    name = f" name {plain(row['name'])}" if row["name"] is not None else ""
+    why = f" ({row['offload_why']})" if row["offload_why"] else ""
+    return [
+        f"    vethd pair {row['pair']} end {row['end']} generation {row['generation']} origin {row['origin']}{name}",
+        f"    placement {row['placement']} numqueues {row['numqueues']} workers {' '.join(map(str, row['workers']))}"
+        f" overload {row['overload']} gro {'on' if row['gro'] else 'off'}",
+        f"    offload {' '.join(row['offload']) or 'none'}{why}",
+    ]
+
+
+_QUEUE_COLUMNS = ("queue", "worker", "read", "delivered", "merged", "dropped")
+
+
+def _queue_columns(queue: Row) -> tuple[str, ...]:
+    values = {**queue, "dropped": sum(queue["drops"].values())}
+    return tuple(str(values[name]) for name in _QUEUE_COLUMNS)
+
+
+def _flags(end: dict[str, Any]) -> list[str]:
+    """As `ip link` prints them."""
+    flags = ["NO-CARRIER"] if end["up"] and not end["carrier"] else []
+    flags += ["BROADCAST", "MULTICAST"]
+    if end["up"]:
+        flags.append("UP")
+    if end["carrier"]:
+        flags.append("LOWER_UP")
+    return flags
