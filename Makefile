@@ -69,6 +69,7 @@ bench: $(VENV)/.ready
 	@$(if $(QUICK),,$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]')
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick,--json bench.json --png bench.png) $(ARGS)
 	@$(if $(QUICK),,$(SUDO) $(VENV)/bin/python -m benchmarks.measure_pairs)
+	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks.measure_control $(if $(QUICK),--quick)
 
 # Resolves the ranges of pyproject.toml anew, in an environment that holds nothing else.
 lock:

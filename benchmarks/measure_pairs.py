@@ -62,13 +62,18 @@ class Client:
         """Each request is sent when the one before is answered; the results."""
         results: list[Any] = []
         for params in requests:
-            self._socket.sendall(_line(method, params))
+            self._socket.sendall(line(method, params))
             results.append(self._result(method))
         return results
 
+    def ask(self, line: bytes) -> bytes:
+        """Send one request; the line that answers it, as it came."""
+        self._socket.sendall(line)
+        return self._lines.readline()
+
     def pipelined(self, method: str, requests: list[dict[str, Any]]) -> list[Any]:
         """All requests are sent, whatever is answered meanwhile; the results."""
-        text = b"".join(_line(method, params) for params in requests)
+        text = b"".join(line(method, params) for params in requests)
         sender = threading.Thread(target=self._socket.sendall, args=(text,))
         sender.start()
         try:
@@ -262,7 +267,8 @@ def _rate(seconds: float, pairs: int) -> str:
     return f"{seconds / pairs * 1e3:8.2f} ms per pair, {seconds:.2f} s for {pairs}"
 
 
-def _line(method: str, params: dict[str, Any]) -> bytes:
+def line(method: str, params: dict[str, Any]) -> bytes:
+    """A request as it goes over the socket."""
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n"
 
 

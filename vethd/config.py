@@ -1,22 +1,19 @@
-"""The daemon's configuration: one TOML file, checked before anything starts. config/vethd.toml documents every key."""
+"""The daemon's configuration, key by key; configfiles.py reads it. config/vethd.toml documents every key."""
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from vethd.rpc.client import DEFAULT_SOCKET
-from vethd.validation import NUMBER, WORD, findings
+from vethd.rpc.schema.config import StaticPair
+from vethd.validation import NUMBER, WORD
 
-
-class ConfigError(Exception):
-    """Raised when a configuration file can't be read or says something that is not valid; names file and key."""
+Level = Literal["debug", "info", "warning", "error"]
 
 
 class _Section(BaseModel):
@@ -26,7 +23,7 @@ class _Section(BaseModel):
 class LogConfig(_Section):
     """[log]: `format` auto is console on a terminal and json elsewhere."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Level = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
@@ -102,25 +99,11 @@ class LimitConfig(_Section):
 
 
 class Config(_Section):
-    """The whole file. socket: path of the control socket."""
+    """Everything that files say. socket: path of the control socket. pair: the pairs that shall exist, `[[pair]]`."""
 
     socket: Annotated[str, Field(min_length=1, max_length=107)] = DEFAULT_SOCKET
     log: LogConfig = LogConfig()
     worker: WorkerConfig = WorkerConfig()
     sysctl: SysctlConfig = SysctlConfig()
     limits: LimitConfig = LimitConfig()
-
-
-def load(path: Path) -> Config:
-    """Read a configuration file. Raises ConfigError."""
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        sentences, hint = findings(error, Config)
-        raise ConfigError(f"{path}: {'; '.join(sentences)}" + (f" ({hint})" if hint else "")) from error
+    pair: list[StaticPair] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -24,19 +25,39 @@ _MESSAGES: Final = {
 _LONGEST_VALUE: Final = 40
 
 
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One wrong field. path: its place, names and numbers. text: what is wrong. hint: the names that exist, or None."""
+
+    path: Path
+    text: str
+    hint: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The field as messages name it, "" for the whole."""
+        return ".".join(map(str, self.path))
+
+
 def findings(error: ValidationError, model: type[BaseModel]) -> tuple[list[str], str | None]:
     """One sentence per wrong field, beginning with its name; and the names that exist when one is unknown, or None."""
-    sentences: list[str] = []
-    hint = None
+    wrong = list(problems(error, model))
+    sentences = [(f"{problem.name}: " if problem.path else "") + problem.text for problem in wrong]
+    return sentences, next((problem.hint for problem in wrong if problem.hint is not None), None)
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
+    """Every wrong field of what was validated against the model."""
     for problem in error.errors(include_url=False):
-        path = [part for part in problem["loc"] if part not in _TAGS]
-        name = ".".join(str(part) for part in path)
-        sentences.append((f"{name}: " if name else "") + _message(problem))
-        if problem["type"] == "extra_forbidden" and hint is None:
-            holders = [part for part in path[:-1] if isinstance(part, str)]  # a number is a position in a list
-            place = "".join(f" in {part}" for part in reversed(holders))
-            hint = f"known{place}: {', '.join(_fields(model, holders)) or 'nothing'}"
-    return sentences, hint
+        path = tuple(part for part in problem["loc"] if part not in _TAGS)
+        hint = None
+        if problem["type"] == "extra_forbidden":
+            place = "".join(f" in {part}" for part in reversed(path[:-1]) if isinstance(part, str))
+            hint = f"known{place}: {', '.join(_fields(model, path[:-1])) or 'nothing'}"
+        yield Problem(path, _message(problem), hint)
 
 
 def _message(problem: Any) -> str:
@@ -54,10 +75,11 @@ def _message(problem: Any) -> str:
     return text
 
 
-def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+def _fields(model: type[BaseModel], path: Path) -> list[str]:
     """Names of the fields at a place in a model."""
     for part in path:
-        model = next(_models(model.model_fields[part].annotation))
+        if isinstance(part, str):  # a number is a place in a list of models
+            model = next(_models(model.model_fields[part].annotation))
     return list(model.model_fields)
 
 

@@ -105,13 +105,17 @@ class Namespaces:
         require_root()
         name = fresh_name()
         run("ip", "netns", "add", name)
-        self._nsids[name] = nsid = NSID_BASE + next(_numbers)
-        run("ip", "netns", "set", name, str(nsid))
+        self.adopt(name)
         if not ipv6:
             for scope in ("all", "default"):
                 set_sysctl(name, f"net.ipv6.conf.{scope}.disable_ipv6", 1)
         run("ip", "-n", name, "link", "set", "lo", "up")
         return name
+
+    def adopt(self, name: str) -> None:
+        """Look after a namespace that somebody else made, as if it were made here."""
+        self._nsids[name] = nsid = NSID_BASE + next(_numbers)
+        run("ip", "netns", "set", name, str(nsid))
 
     def delete(self, name: str) -> None:
         """Take NAME away as `ip netns del` does; the kernel ends the namespace as soon as nothing refers to it."""

@@ -22,16 +22,20 @@ class Terminal:
         """Send the program SIGINT, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
-    def read_until(self, wanted: str, within: float = 15.0) -> str:
-        """Read until the program has printed `wanted` or has ended; return all it printed so far."""
+    def type(self, text: str) -> None:
+        """Send what keys send."""
+        os.write(self._fd, text.encode())
+
+    def read_until(self, wanted: str, within: float = 15.0, after: int = 0) -> str:
+        """Read until the program has printed `wanted`, beyond `after` characters, or has ended; return all of it."""
         deadline = time.monotonic() + within
-        while wanted not in self.text and (left := deadline - time.monotonic()) > 0:
+        while wanted not in self.text[after:] and (left := deadline - time.monotonic()) > 0:
             if select.select([self._fd], [], [], left)[0]:
                 try:
                     self.text += os.read(self._fd, 1 << 16).decode(errors="replace")
                 except OSError:  # EIO: every descriptor of the program's side is closed
                     break
-        assert wanted in self.text, f"{wanted!r} was not printed within {within} s, only:\n{self.text}"
+        assert wanted in self.text[after:], f"{wanted!r} was not printed within {within} s, only:\n{self.text}"
         return self.text
 
     def read_all(self, within: float = 15.0) -> str:
@@ -47,10 +51,11 @@ class Terminal:
 
 @contextmanager
 def on_terminal(command: Sequence[str], env: dict[str, str] | None = None) -> Iterator[Terminal]:
-    """Run a command with a terminal as its standard streams; it is killed if it has not ended by itself."""
+    """Run a command on a terminal of its own, as a shell would; it is killed if it has not ended by itself."""
     ours, theirs = pty.openpty()
     try:
-        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+        argv = ["setsid", "--ctty", *command]
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
     finally:
         os.close(theirs)
     with process:

@@ -135,6 +135,11 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     *_rows("effects_are_immediate", "carrier change counters", {"every flip counts": ((10, 5, 5), (4, 2, 2))}),
     *_rows(
+        "change_what_is_refused",
+        "several changes at once",
+        {"mtu, name taken: mtu": ([1400], [1500]), "move, name taken: moved": (True, False)},
+    ),
+    *_rows(
         "xdp_in_the_driver",
         "XDP",
         {

@@ -9,6 +9,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
 
 from tests.kit.commands import Answer, in_netns, ip
 from tests.kit.daemon import Daemon
@@ -143,6 +144,10 @@ class PairUnderTest(ABC):
         """Ask for a pair at the command line, in iproute2's grammar."""
 
     @abstractmethod
+    def change(self, end: End, **fields: Any) -> bool:
+        """Change an end in one request, by the fields of `link.set`; whether it was done."""
+
+    @abstractmethod
     def attempt_delete(self, end: End) -> Answer:
         """Have the tool that made the pair delete it by either end's name; its answer may be a refusal."""
 
@@ -206,6 +211,15 @@ class KernelVeth(PairUnderTest):
     def command(self, a: End, a_words: tuple[str, ...], b: End, b_words: tuple[str, ...]) -> Answer:
         words = ("link", "add", a.name, *a_words, "type", "veth", "peer", b.name, "netns", b.netns, *b_words)
         return ip(a.netns, *words, check=False)
+
+    def change(self, end: End, **fields: Any) -> bool:
+        words: list[str] = []
+        for name, value in fields.items():
+            if name == "up":
+                words.append("up" if value else "down")
+            else:
+                words += ["name" if name == "ifname" else name, str(value)]
+        return end.set(*words, check=False).ok
 
     def attempt_delete(self, end: End) -> Answer:
         return ip(end.netns, "link", "del", "dev", end.name, check=False)
@@ -274,6 +288,13 @@ class VethdPair(PairUnderTest):
     def command(self, a: End, a_words: tuple[str, ...], b: End, b_words: tuple[str, ...]) -> Answer:
         words = ("link", "add", a.name, *a_words, "type", "veth", "peer", b.name, "netns", b.netns, *b_words)
         return self.daemon.ctl(*words, netns=a.netns, check=False)
+
+    def change(self, end: End, **fields: Any) -> bool:
+        try:
+            self.daemon.call("link.set", {"ifname": end.name, "netns": end.netns, "set": fields})
+        except RpcError:
+            return False
+        return True
 
     def attempt_delete(self, end: End) -> Answer:
         return self.daemon.ctl("link", "del", end.name, "netns", end.netns, check=False)

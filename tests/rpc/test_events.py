@@ -67,6 +67,7 @@ def test_what_the_kernel_changes_is_told(ear: Listening, pair: Pair) -> None:
         (("mtu", "1234"), {"mtu": 1234}),
         (("address", "02:76:74:00:00:01"), {"address": "02:76:74:00:00:01"}),
         (("txqueuelen", "77"), {"txqueuelen": 77}),
+        (("alias", "uplink"), {"alias": "uplink"}),
         (("down",), {"up": False}),
         (("name", name), {"ifname": name}),
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vethd.cli.grammar import SYSCTL, UsageError, Words, once, wrong
+from vethd.cli.grammar import SYSCTL, GrammarError, UsageError, Words, once, wrong
 from vethd.cli.session import Session
 
 
@@ -23,6 +23,8 @@ def sysctl(words: Words, session: Session) -> None:
             raise wrong(value, name) from None
     if names and (values or verb == "set"):
         raise UsageError(f'Error: "{names[0]}" has no value.', hint="write NAME=VALUE, for each of them")
+    if verb == "set" and not values:
+        raise GrammarError("Command line is not complete.")
     if values and verb == "get":
         raise UsageError("Error: get takes no values.", hint="leave out `get` to change them")
     if values:

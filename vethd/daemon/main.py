@@ -13,7 +13,8 @@ import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from vethd import __version__
-from vethd.config import Config, ConfigError, load
+from vethd.config import Config
+from vethd.configfiles import DEFAULT_CONFIG, ConfigError, Loaded, Source, load
 from vethd.daemon.doctor import examine
 from vethd.daemon.log import logger
 from vethd.errors import VethdError
@@ -30,37 +31,48 @@ _SOCKET_HINTS = {
 def main() -> None:
     """Entry point of `vethd`. Exit status: 0 stopped by a signal, 1 a part did not start, 2 usage or configuration.
 
-    `vethd doctor`: 0 vethd can run here, 1 it can't.
+    `vethd doctor`: 0 vethd can run here, 1 it can't. `vethd check-config`: 0 it is valid, 2 it is not.
     """
     options = _arguments()
     if options.command == "doctor":
         report, status = examine(options.json)
         print(report)
         sys.exit(status)
-    try:
-        config = load(options.config) if options.config is not None else Config()
-    except ConfigError as error:
-        print(f"vethd: {error}", file=sys.stderr)
+    if options.command == "check-config":
+        sys.exit(_check_config(options.file or options.config))
+    frameio = os.environ.get("VETHD_FRAMEIO") or None
+    if frameio is not None and frameio not in WANTED:
+        print(f"vethd: VETHD_FRAMEIO is {frameio!r}, not one of {', '.join(WANTED)}", file=sys.stderr)
         sys.exit(2)
-    socket = options.socket or os.environ.get("VETHD_SOCKET")
-    if socket:
-        config = config.model_copy(update={"socket": socket})
-    frameio = os.environ.get("VETHD_FRAMEIO")
-    if frameio:
-        if frameio not in WANTED:
-            print(f"vethd: VETHD_FRAMEIO is {frameio!r}, not one of {', '.join(WANTED)}", file=sys.stderr)
-            sys.exit(2)
-        worker = config.worker.model_copy(update={"frameio": frameio})
-        config = config.model_copy(update={"worker": worker})
+    source = Source(options.config, options.socket or os.environ.get("VETHD_SOCKET") or None, frameio)
+    try:
+        loaded = source.load()
+    except ConfigError as error:
+        for finding in error.findings:
+            print(f"vethd: {finding}", file=sys.stderr)
+        sys.exit(2)
+    config = source.overrule(loaded.config)
     _raise_nofile()
     log = logger(config.log)
     try:
         if config.socket == DEFAULT_SOCKET:  # its directory comes from tmpfiles.d where there is a systemd
             Path(DEFAULT_SOCKET).parent.mkdir(mode=0o755, exist_ok=True)
-        uvloop.run(_serve(config, log))
+        uvloop.run(_serve(source, loaded, log))
     except (VethdError, AlreadyRunning, UnsafeDirectory, OSError) as error:
         print(f"vethd: {_reason(error, config)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_config(path: Path | None) -> int:
+    """Say everything that is wrong with the configuration; the exit status."""
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        print(error)
+        return 2
+    for file in loaded.files:
+        print(f"{file}: ok")
+    return 0
 
 
 def _reason(error: VethdError | AlreadyRunning | UnsafeDirectory | OSError, config: Config) -> str:
@@ -77,20 +89,24 @@ def _reason(error: VethdError | AlreadyRunning | UnsafeDirectory | OSError, conf
     return text
 
 
-async def _serve(config: Config, log: FilteringBoundLogger) -> None:
+async def _serve(source: Source, loaded: Loaded, log: FilteringBoundLogger) -> None:
     from vethd.daemon.supervisor import Supervisor  # not sooner: the doctor runs where this can't be imported
 
-    await Supervisor(config, log).run()
+    await Supervisor(loaded.config, log, source, loaded.files).run()
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vethd", description="userspace veth: pairs of TAP devices joined by a wire")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="main configuration file (TOML); conf.d is beside it"
+    )
     parser.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
     parser.add_argument("--version", action="version", version=f"vethd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="without it, vethd serves; else")
     doctor = commands.add_parser("doctor", help="say what this machine lacks, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="the same for programs")
+    check = commands.add_parser("check-config", help="say everything that is wrong with the configuration")
+    check.add_argument("file", type=Path, nargs="?", metavar="FILE", help=f"main file; {DEFAULT_CONFIG} when left out")
     return parser.parse_args()
 
 

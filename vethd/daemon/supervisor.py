@@ -13,6 +13,8 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd import __version__
 from vethd.config import Config
+from vethd.configfiles import Source
+from vethd.daemon.reload import Reloader
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
@@ -20,7 +22,9 @@ from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Journal
 from vethd.pairs.registry import Registry
+from vethd.pairs.static import StaticPairs
 from vethd.pairs.workers import Workers
+from vethd.rpc.configs import ConfigMethods
 from vethd.rpc.daemon import DaemonMethods
 from vethd.rpc.events import EventMethods
 from vethd.rpc.links import LinkMethods
@@ -33,10 +37,19 @@ from vethd.worker.counters import Counters
 
 
 class Supervisor:
-    """All parts of one daemon; to be made on the running event loop."""
+    """All parts of one daemon; to be made on the running event loop.
 
-    def __init__(self, config: Config, log: FilteringBoundLogger) -> None:
-        self._config = config
+    configured: what `source` says, but for what has the last word there. files: those that it was read from.
+    """
+
+    def __init__(
+        self,
+        configured: Config,
+        log: FilteringBoundLogger,
+        source: Source = Source(),  # noqa: B008 - it is frozen
+        files: tuple[Path, ...] = (),
+    ) -> None:
+        self._config = config = source.overrule(configured)
         self._log = log
         self._stop = asyncio.Event()
         self.threads = HostThreads()
@@ -72,6 +85,7 @@ class Supervisor:
             config.worker.overload,
         )
         self.changer = Changer(self.threads, self.workers, self.follower, self.journal, log)
+        self.static = StaticPairs(self.registry, self.creator, self.changer, self.deleter, self.journal, log)
         self.methods = Methods(
             (
                 *LinkMethods(
@@ -79,12 +93,31 @@ class Supervisor:
                 ).table,
                 *StatsMethods(self.threads, self.registry, self.workers, self.counters).table,
                 *SysctlMethods(self.workers, self.journal, log).table,
-                *EventMethods(self.registry, self.deleter, self.workers, self.journal, log).table,
-                *DaemonMethods(self.registry, self.workers, self.journal, config.limits.clients).table,
+                *EventMethods(
+                    self.threads,
+                    self.registry,
+                    self.counters,
+                    self.workers,
+                    self.deleter,
+                    self.follower,
+                    self.journal,
+                    log,
+                ).table,
+                *ConfigMethods(self.registry, self.static, self._in_force).table,
+                *DaemonMethods(
+                    self.registry,
+                    self.workers,
+                    self.journal,
+                    lambda: (self.server.connected, self.server.limits.clients),
+                    lambda: self.reloader.files,
+                ).table,
             ),
             log,
         )
         self.server = Server(Path(config.socket), config.limits, self.methods.handle, log)
+        self.reloader = Reloader(
+            source, configured, files, self.workers, self.creator, self.server, self.static, self.journal, log
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then delete every pair and stop.
@@ -93,7 +126,8 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._ask_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         try:
             await self.start()
             await self._stop.wait()
@@ -102,11 +136,19 @@ class Supervisor:
             await self.stop()
         self._log.info("stopped")
 
+    def _in_force(self) -> Config:
+        return self.reloader.in_force()
+
+    def _ask_to_stop(self) -> None:
+        self.static.interrupt()
+        self._stop.set()
+
     async def start(self) -> None:
         """Start every part. The control socket is taken first, so that a second daemon starts nothing; served last."""
         self.server.bind()
         await self.follower.start()
         await self.workers.start()
+        await self.reloader.start()
         self.server.serve()
         self._log.info("vethd serves", version=__version__, socket=self._config.socket)
 
@@ -114,6 +156,7 @@ class Supervisor:
         """Stop every part in reverse order; no device, process or thread is left."""
         self.methods.shutting_down = True
         self.journal.record("daemon", "stopping")
+        await self.reloader.stop()
         await self.server.stop()
         await self.deleter.all("the daemon stops")
         await self.follower.stop()

@@ -83,10 +83,15 @@ def check(fd: int, what: str) -> None:
         raise NoSuchNetns(f"{what} is not a network namespace", hint="give a name from `ip netns`, a path, or a pid")
 
 
+def check_name(name: str) -> None:
+    """Raise NoSuchNetns unless `ip netns` could have a namespace of that name."""
+    if not name or "/" in name or "\0" in name or name in (".", ".."):
+        raise NoSuchNetns(f"netns {name!r} is not a namespace name", hint="a path must be absolute")
+
+
 def open_name(name: str) -> int:
     """An fd of the namespace that `ip netns` calls `name`. Raises NoSuchNetns, LimitReached."""
-    if not name or "/" in name or name in (".", ".."):
-        raise NoSuchNetns(f"netns {name!r} is not a namespace name", hint="a path must be absolute")
+    check_name(name)
     return _open(f"{NETNS_DIR}/{name}", f"netns {name!r}", f"create it first: ip netns add {name}")
 
 

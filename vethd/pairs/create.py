@@ -100,7 +100,7 @@ class Creator:
                     self._counters.clear(number)
                 undo.push_async_callback(self._close, made)
                 await self._threads.create(_make_devices, spec, self._threads.staging, sockets, made)
-                pair = Pair(placement=spec.placement, origin=spec.origin, numqueues=spec.numqueues)
+                pair = Pair(spec.placement, spec.origin, spec.numqueues, name=spec.name)
                 pair.overload = spec.overload or self.overload
                 pair.labels = dict(spec.labels)
                 pair.b = _end(spec.b, made[0], pair, numbers[1::2])

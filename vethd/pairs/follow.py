@@ -186,6 +186,10 @@ class Follower:
         if end.pair.is_live():
             await self._workers.take(end.pair)
 
+    def settled(self, pair: Pair) -> bool:
+        """Whether both TAPs have been told the carrier that the picture of the pair shows."""
+        return not any(pair in busy for busy in (self._carrier_tasks, self._brought_up, self._unsettled))
+
     # -- reports of workers (Reports) ---------------------------------------------------------------------------------
 
     def gone(self, end: End) -> None:
@@ -284,7 +288,7 @@ class Follower:
             self._set_carrier_again(end.pair)
 
     def _operstate(self, end: End, info: LinkInfo) -> None:
-        if end.operstate != info.operstate and end.pair.is_live():
+        if end.operstate != info.operstate:
             end.operstate = info.operstate
             self._journal.record("carrier", "operstate", end.pair, end.letter, operstate=end.operstate)
 
@@ -361,8 +365,7 @@ class Follower:
 
     def _carrier_changed(self, pair: Pair) -> None:
         self._log.info("carrier", **describe(pair), carrier=pair.carrier)
-        if pair.is_live():  # else nothing is told of it but its end
-            self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
+        self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
 
     # -- offloads -----------------------------------------------------------------------------------------------------
 
@@ -373,8 +376,6 @@ class Follower:
             return
         end.hdr_invalid_seen = frames
         await self._correct(end, tap.set_offload, lower)
-        if not end.pair.is_live():
-            return
         end.offload = lower
         end.offload_why = f"the kernel refused {frames} virtio headers (EINVAL)"
         self._log.warning(

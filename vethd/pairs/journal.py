@@ -64,7 +64,12 @@ class Journal:
     def record(
         self, topic: Topic, event: str, pair: Pair | None = None, end: Letter | None = None, /, **fields: Any
     ) -> None:
-        """Number an event, keep it, and tell the listeners. An event of topic link gives its pair a new generation."""
+        """Number an event, keep it, and tell the listeners. An event of topic link gives its pair a new generation.
+
+        Of a pair that is going nothing is told any more but its end.
+        """
+        if pair is not None and not pair.is_live() and event != "deleted":
+            return
         self.seq += 1
         uuid = None
         if pair is not None:

@@ -58,8 +58,8 @@ class EndSpec:
 class PairSpec:
     """A pair to be made.
 
-    numqueues: per end. overload: None for what the configuration says. labels: words about it. reason: for the log; who
-    or what wanted it.
+    numqueues: per end. overload: None for what the configuration says. labels: words about it. name: of a static pair.
+    reason: for the log; who or what wanted it.
     """
 
     a: EndSpec
@@ -69,17 +69,14 @@ class PairSpec:
     numqueues: int = 1
     overload: Overload | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    name: str | None = None
     reason: str = ""
 
     def validate(self) -> None:
         """Raise the error of the first field that is not valid; names field and remedy."""
         for end in (self.a, self.b):
             end.validate()
-        if not 1 <= self.numqueues <= QUEUES_MAX:
-            raise InvalidParams(
-                f"numqueues {self.numqueues} is not in 1..{QUEUES_MAX}",
-                hint=f"the tun driver has at most {QUEUES_MAX} queues per device; more than workers are of no use",
-            )
+        check_numqueues(self.numqueues, "numqueues")
         with_labels({}, self.labels)
 
 
@@ -141,6 +138,15 @@ def check_txqueuelen(txqueuelen: int, what: str) -> int:
             hint=f"the TAP allocates a ring of that many frames; the default is {TXQUEUELEN_DEFAULT}",
         )
     return txqueuelen or TXQUEUELEN_DEFAULT  # a ring of none would lose every frame
+
+
+def check_numqueues(numqueues: int, what: str) -> None:
+    """Raise InvalidParams unless a TAP can have so many queues."""
+    if not 1 <= numqueues <= QUEUES_MAX:
+        raise InvalidParams(
+            f"{what} {numqueues} is not in 1..{QUEUES_MAX}",
+            hint=f"the tun driver has at most {QUEUES_MAX} queues per device; more than workers are of no use",
+        )
 
 
 def check_alias(alias: str, what: str) -> None:

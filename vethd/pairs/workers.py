@@ -111,7 +111,7 @@ class Workers:
         self._counters = counters
         self._journal = journal
         self._log = log
-        self._restart_window = restart_window
+        self.restart_window = restart_window
         self._frameio: Wanted = frameio
         self._cpus = cpus
         self._slots = [Slot(number) for number in range(count)]
@@ -385,7 +385,7 @@ class Workers:
         """Seconds to wait: none for the first FREE_RESTARTS deaths in the window, then doubling."""
         now = time.monotonic()
         slot.deaths.append(now)
-        while slot.deaths[0] < now - self._restart_window:
+        while slot.deaths[0] < now - self.restart_window:
             slot.deaths.popleft()
         extra = len(slot.deaths) - FREE_RESTARTS
         return 0.0 if extra <= 0 else min(RESTART_DELAY_FIRST * 2 ** (extra - 1), RESTART_DELAY_MAX)

@@ -54,19 +54,8 @@ class Call:
                 raise netns.not_opened(f"{what}: the caller's own", "name one: netns NAME", error) from error
             except ValueError as error:
                 raise NoSuchNetns(f"{what}: the caller's own: {error}", hint="name one: netns NAME") from error
-        if isinstance(ref, str):
-            ref = NetnsRef(path=ref) if ref.startswith("/") else NetnsRef(name=ref)
-        try:
-            if ref.name is not None:
-                return netns.open_name(ref.name)
-            if ref.path is not None:
-                return netns.open_path(ref.path)
-            if ref.pid is not None:
-                return netns.open_pid(ref.pid)
-        except VethdError as error:
-            which_end = what.removesuffix("netns")
-            raise type(error)(which_end + error.message, hint=error.hint, errno=error.errno) from error
-        assert ref.fd is not None
+        if isinstance(ref, str) or ref.fd is None:
+            return open_ref(ref, what)
         if ref.fd >= len(self.fds):
             raise InvalidParams(
                 f"{what}: netns.fd {ref.fd}, but {len(self.fds)} file descriptors came with the request",
@@ -77,6 +66,22 @@ class Call:
             return os.dup(self.fds[ref.fd])
         except OSError as error:
             raise netns.not_opened(f"{what}: the file descriptor sent along", "send it again", error) from error
+
+
+def open_ref(ref: str | NetnsRef, what: str) -> int:
+    """An fd of the namespace of this name, path or pid; the caller closes it. Raises NoSuchNetns, LimitReached."""
+    try:
+        if isinstance(ref, str):
+            return netns.open_path(ref) if ref.startswith("/") else netns.open_name(ref)
+        if ref.name is not None:
+            return netns.open_name(ref.name)
+        if ref.path is not None:
+            return netns.open_path(ref.path)
+        assert ref.pid is not None
+        return netns.open_pid(ref.pid)
+    except VethdError as error:
+        which_end = what.removesuffix("netns")
+        raise type(error)(which_end + error.message, hint=error.hint, errno=error.errno) from error
 
 
 @dataclass(frozen=True, slots=True)

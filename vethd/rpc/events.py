@@ -17,11 +17,14 @@ from structlog.typing import FilteringBoundLogger
 from vethd.errors import InvalidParams, LimitReached, ListenerTooSlow
 from vethd.events import TOPICS, Topic
 from vethd.host import netns
+from vethd.host.threads import HostThreads
 from vethd.pairs import journal
 from vethd.pairs.delete import Deleter
+from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import PairState
 from vethd.pairs.registry import Registry
+from vethd.pairs.sampler import Sampler
 from vethd.pairs.workers import Workers
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
@@ -36,6 +39,7 @@ from vethd.rpc.schema.events import (
     UnsubscribeParams,
     UnsubscribeResult,
 )
+from vethd.worker.counters import Counters
 
 #: Of one connection; enough for one per topic, and each costs a line per event.
 MAX_SUBSCRIPTIONS: Final = 16
@@ -47,21 +51,23 @@ MAX_BEHIND: Final = 4 << 20
 class Subscription:
     """What one client hears of.
 
-    number: on its connection. seq: of the last event that is part of its answer. telling: that answer is on its way,
-    and what comes is sent at once.
+    number: on its connection. topics: of what. interval: of drop events, in seconds. seq: of the last event that is
+    part of its answer. telling: that answer is on its way, and what comes is sent at once.
     """
 
-    def __init__(self, listener: Listener, number: int, topics: frozenset[Topic], seq: int) -> None:
+    def __init__(self, listener: Listener, number: int, topics: frozenset[Topic], interval: float, seq: int) -> None:
         self.listener = listener
         self.number = number
         self.topics = topics
+        self.interval = interval
         self.seq = seq
         self.telling = False
         self._head = f'{{"jsonrpc": "2.0", "method": "event", "params": {{"subscription": {number}, '
 
     def tell(self, bodies: Iterable[str]) -> None:
         """Send events, each as `body` has it."""
-        self.listener.send("\n".join(f"{self._head}{body}}}" for body in bodies))
+        if self.telling:
+            self.listener.send("\n".join(f"{self._head}{body}}}" for body in bodies))
 
 
 class Listener:
@@ -73,7 +79,7 @@ class Listener:
         self._last = 0
         self._sent = 0  # bytes of events since everything was read by the client; they may be behind a long answer
 
-    def open(self, topics: frozenset[Topic], seq: int) -> Subscription:
+    def open(self, topics: frozenset[Topic], interval: float, seq: int) -> Subscription:
         """One more subscription. Raises LimitReached."""
         if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise LimitReached(
@@ -81,7 +87,7 @@ class Listener:
                 hint="end some, or hear of several topics in one",
             )
         self._last += 1
-        subscription = Subscription(self, self._last, topics, seq)
+        subscription = Subscription(self, self._last, topics, interval, seq)
         self.subscriptions[self._last] = subscription
         self.connection.listening = True
         return subscription
@@ -108,7 +114,6 @@ class Listener:
         """Disconnect it."""
         for subscription in self.subscriptions.values():
             subscription.telling = False
-        self.subscriptions = {}
         self.connection.disconnect(
             ListenerTooSlow(why, hint="read faster, hear of fewer topics, or begin again with `since`")
         )
@@ -118,13 +123,23 @@ class EventMethods:
     """events.subscribe, events.unsubscribe."""
 
     def __init__(
-        self, registry: Registry, deleter: Deleter, workers: Workers, journal: Journal, log: FilteringBoundLogger
+        self,
+        threads: HostThreads,
+        registry: Registry,
+        counters: Counters,
+        workers: Workers,
+        deleter: Deleter,
+        follower: Follower,
+        journal: Journal,
+        log: FilteringBoundLogger,
     ) -> None:
         self._registry = registry
         self._deleter = deleter
         self._workers = workers
         self._journal = journal
-        self._log = log
+        self._sampler = Sampler[Subscription](
+            threads, registry, counters, journal, follower.settled, self._tell_drops, log
+        )
         self._listeners: dict[Connection, Listener] = {}
         self.table = (
             Method(
@@ -151,7 +166,9 @@ class EventMethods:
         """Begin to listen."""
         journal = self._journal
         topics = frozenset(params.topics or TOPICS)
-        subscription = self._listener(call.connection).open(topics, journal.seq)
+        if "drop" in topics:
+            await self._sampler.ask_kernel()
+        subscription = self._listener(call.connection).open(topics, params.interval, journal.seq)
         call.afterwards.append(partial(self._begin, subscription))
         missed = None
         if params.since is not None and params.since.server_id == journal.server_id:
@@ -167,7 +184,10 @@ class EventMethods:
 
     async def events_unsubscribe(self, params: UnsubscribeParams, call: Call) -> UnsubscribeResult:
         """Listen no more."""
-        self._listener(call.connection).close(params.subscription)
+        subscription = self._listener(call.connection).close(params.subscription)
+        if "drop" in subscription.topics:
+            await self._sampler.ask_kernel()
+            self._tell_drops([subscription], self._sampler.leave(subscription))
         return {"subscription": params.subscription}
 
     def _listener(self, connection: Connection) -> Listener:
@@ -182,7 +202,8 @@ class EventMethods:
         return listener
 
     def _gone(self, connection: Connection) -> None:
-        del self._listeners[connection]
+        for subscription in self._listeners.pop(connection).subscriptions.values():
+            self._sampler.leave(subscription)
         if not self._listeners:
             self._journal.unlisten(self._tell)
 
@@ -194,8 +215,12 @@ class EventMethods:
 
     def _begin(self, subscription: Subscription) -> None:
         """Tell a subscription what was recorded since its answer was made; from now on it is told at once."""
-        if subscription.number not in subscription.listener.subscriptions:  # ended already, in the same batch
-            return
+        listener = subscription.listener
+        if (
+            self._listeners.get(listener.connection) is not listener
+            or subscription.number not in listener.subscriptions
+        ):
+            return  # it hung up meanwhile, or unsubscribed in the same batch
         missed = self._journal.after(subscription.seq)
         if missed is None:
             subscription.listener.too_slow("more events than are kept came before the answer")
@@ -204,8 +229,16 @@ class EventMethods:
         bodies = [body(event) for event in missed if event.topic in subscription.topics]
         if bodies:
             subscription.tell(bodies)
+        if "drop" in subscription.topics:
+            self._sampler.join(subscription, subscription.interval)
+
+    def _tell_drops(self, subscriptions: list[Subscription], events: list[journal.Event]) -> None:
+        bodies = list(map(body, events))
+        for subscription in list(subscriptions) if bodies else ():
+            subscription.tell(bodies)
 
     def _tell(self, event: journal.Event) -> None:
+        self._sampler.heard(event)
         bodies: list[str] = []
         for listener in list(self._listeners.values()):
             for subscription in listener.subscriptions.values():

@@ -20,6 +20,7 @@ from vethd.errors import InvalidParams, ShuttingDown, VethdError
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
 from vethd.rpc.connection import Connection
+from vethd.rpc.discover import DiscoverMethods
 from vethd.rpc.envelope import Envelope, refusal
 from vethd.rpc.tokens import Tokens, fingerprint
 from vethd.validation import findings
@@ -31,11 +32,13 @@ P = TypeVar("P", bound=BaseModel)
 class Methods:
     """The methods of a daemon.
 
-    table: all of them. shutting_down: refuse those that change something.
+    table: all of them; rpc.discover, which describes the others, is added. shutting_down: refuse those that change
+    something.
     """
 
     def __init__(self, table: Iterable[Method], log: FilteringBoundLogger) -> None:
-        self.table = tuple(table)
+        others = tuple(table)
+        self.table = (*others, *DiscoverMethods(others).table)
         self._log = log
         self._tokens = Tokens()
         self.shutting_down = False

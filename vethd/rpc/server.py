@@ -42,17 +42,25 @@ class UnsafeDirectory(Exception):
 
 
 class Server:
-    """Listens at `path` and keeps at most `limits.clients` connections."""
+    """Listens at `path` and keeps at most `limits.clients` connections.
+
+    limits: may be replaced; the time-outs are then for who connects from then on.
+    """
 
     def __init__(self, path: Path, limits: LimitConfig, handle: Handle, log: FilteringBoundLogger) -> None:
         self._loop = asyncio.get_running_loop()
         self._path = path
-        self._limits = limits
+        self.limits = limits
         self._handle = handle
         self._log = log
         self._connections: set[Connection] = set()
         self._socket: socket.socket | None = None
         self._inode = 0
+
+    @property
+    def connected(self) -> int:
+        """Clients that are connected."""
+        return len(self._connections)
 
     def bind(self) -> None:
         """Take the path; who connects waits until `serve`. Raises AlreadyRunning, UnsafeDirectory, OSError."""
@@ -114,13 +122,13 @@ class Server:
         except OSError:  # gone before we could ask who it was
             sock.close()
         else:
-            connection = Connection(self._loop, sock, peer, self._handle, self._limits, self._log)
+            connection = Connection(self._loop, sock, peer, self._handle, self.limits, self._log)
             connection.on_close.append(partial(self._connections.discard, connection))
             self._connections.add(connection)
 
     def _check_limits(self, peer: Peer) -> None:
         """Raise LimitReached when there is no place for one more."""
-        clients = self._limits.clients
+        clients = self.limits.clients
         if len(self._connections) >= clients:
             raise LimitReached(
                 f"{clients} clients are connected", hint="disconnect some, or raise clients in the configuration"

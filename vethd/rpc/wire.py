@@ -20,6 +20,7 @@ LOOKING: Final = frozenset(
         "events.unsubscribe",
         "link.get",
         "link.list",
+        "rpc.discover",
         "softnet.get",
         "stats.get",
         "sysctl.get",
@@ -887,6 +888,11 @@ class Calls:
         result: SelectedResult = self.call("link.set", params)
         return result
 
+    def rpc_discover(self) -> dict[str, Any]:
+        """This description of all methods, as an OpenRPC document."""
+        result: dict[str, Any] = self.call("rpc.discover")
+        return result
+
     def softnet_get(self) -> SoftnetResult:
         """Every worker's backlog."""
         result: SoftnetResult = self.call("softnet.get")
@@ -1053,6 +1059,11 @@ class AsyncCalls:
         token: Makes a retry safe: a second request with it gets the first one's result.
         """
         result: SelectedResult = await self.call("link.set", params)
+        return result
+
+    async def rpc_discover(self) -> dict[str, Any]:
+        """This description of all methods, as an OpenRPC document."""
+        result: dict[str, Any] = await self.call("rpc.discover")
         return result
 
     async def softnet_get(self) -> SoftnetResult:

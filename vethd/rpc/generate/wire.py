@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from vethd.rpc.access import Role
 from vethd.rpc.call import Method
-from vethd.rpc.generate.records import FieldRow, fields, netns_places, records, spelled, summary
+from vethd.rpc.discover import about
+from vethd.rpc.records import FieldRow, fields, netns_places, paragraphs, records, spelled
 from vethd.rpc.schema.base import NetnsRef
 
 _WIDTH: Final = 120
@@ -86,9 +87,9 @@ def _constant(name: str, values: list[str]) -> str:
     return f"{name}: Final = frozenset(\n    {{\n" + "".join(f'        "{value}",\n' for value in values) + "    }\n)\n"
 
 
-def _typed_dict(name: str, about: str, rows: list[FieldRow]) -> Iterator[str]:
+def _typed_dict(name: str, text: str, rows: list[FieldRow]) -> Iterator[str]:
     yield f"class {name}(TypedDict):"
-    yield from _docstring(_paragraphs(about))
+    yield from _docstring(paragraphs(text))
     yield ""
     for row in rows:
         annotation = spelled(row.annotation)
@@ -109,13 +110,13 @@ def _calls(methods: list[Method], twin: bool) -> Iterator[str]:
     for method in methods:
         name, of_several = method.name.replace(".", "_"), _SEVERAL.get(method.name)
         result = _spelled_one(method.result)
-        about = _about(method, [row for row in fields(method.params) if row.name != of_several])
+        texts = _about(method, [row for row in fields(method.params) if row.name != of_several])
         takes, gives = (f", **params: Unpack[{method.params.__name__}]", ", params")
         if not method.params.model_fields:
             takes = gives = ""
         yield ""
         yield f"    {a_sync}def {name}(self{takes}) -> {result}:"
-        yield from _docstring(about, 8)
+        yield from _docstring(texts, 8)
         yield f'        result: {result} = {wait}self.call("{method.name}"{gives})'
         yield "        return result"
         if of_several:
@@ -134,16 +135,11 @@ def _spelled_one(annotation: Any) -> str:
 
 def _about(method: Method, rows: list[FieldRow]) -> list[str]:
     """Paragraphs that say what a method does, takes and raises."""
-    about = [summary(method.call.__doc__ or method.params.__doc__)]
-    about += [text for text in _paragraphs(method.params.__doc__) if method.params.model_fields and text not in about]
-    about += [f"{row.name}: {row.about}" for row in rows]
+    texts = about(method)
+    texts += [f"{row.name}: {row.about}" for row in rows]
     if method.errors:
-        about.append(f"Raises RpcError: {', '.join(error.kind for error in method.errors)}.")
-    return about
-
-
-def _paragraphs(text: str | None) -> list[str]:
-    return [" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n")]
+        texts.append(f"Raises RpcError: {', '.join(error.kind for error in method.errors)}.")
+    return texts
 
 
 def _docstring(paragraphs: list[str], indent: int = 4) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
@@ -10,7 +10,9 @@ from typing_extensions import TypedDict
 from vethd.rpc.schema.base import DESCRIBED, LabelName, LabelValue, Params, Token
 from vethd.rpc.schema.link import EndParams, Overload, Placement
 
-PairName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]*$")]
+PAIR_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@:-]*$"
+PAIR_NAME_MAX: Final = 63
+PairName = Annotated[str, Field(min_length=1, max_length=PAIR_NAME_MAX, pattern=PAIR_NAME)]
 
 
 class StaticEnd(EndParams):

@@ -110,7 +110,7 @@ class LinkChanges(Params):
     ifname: str | None = None
     """New name; also of an end that is up, as the kernel allows."""
     netns: Netns | None = None
-    """Move the end into this namespace."""
+    """Move the end into this namespace; it is down there unless `up` is said as well, as with `ip link set netns`."""
     address: str | None = None
     """Unicast MAC address."""
     mtu: int | None = None

@@ -39,7 +39,12 @@ def one_line(text: str | None) -> str:
 
 def summary(text: str | None) -> str:
     """The first paragraph of a docstring, on one line."""
-    return one_line(inspect.cleandoc(text or "").partition("\n\n")[0])
+    return paragraphs(text)[0]
+
+
+def paragraphs(text: str | None) -> list[str]:
+    """The paragraphs of a docstring, each on one line."""
+    return [one_line(paragraph) for paragraph in inspect.cleandoc(text or "").split("\n\n")]
 
 
 def fields(record: Any) -> list[FieldRow]:

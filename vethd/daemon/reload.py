@@ -1,0 +1,158 @@
+"""Reload: the files are read again, and what they say differently is done, as far as a running daemon can.
+
+After it everything is as if the daemon had just been started with these files, but for the keys of `FIXED`, which it
+would have to be started for, and are named in the log. So what was changed at run time (`sysctl.set`, `config.apply`,
+`ip link set`) is changed back. Files with anything wrong in them change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from structlog.typing import FilteringBoundLogger
+
+from vethd.config import Config, SysctlConfig
+from vethd.configfiles import ConfigError, Source
+from vethd.daemon.log import set_level
+from vethd.pairs.create import Creator
+from vethd.pairs.journal import Journal
+from vethd.pairs.static import StaticPairs
+from vethd.pairs.workers import Workers
+from vethd.rpc.call import open_ref
+from vethd.rpc.schema.base import NetnsRef
+from vethd.rpc.server import Server
+
+#: Keys that a running daemon keeps: processes, shared memory and the socket are made for them.
+FIXED: Final = frozenset({"socket", "log.format", "worker.count", "worker.cpus", "worker.frameio", "limits.max_pairs"})
+
+
+class Reloader:
+    """Puts the configuration into force, and does so again when asked; one per daemon.
+
+    files: those that were read last.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: Config,
+        files: tuple[Path, ...],
+        workers: Workers,
+        creator: Creator,
+        server: Server,
+        static: StaticPairs,
+        journal: Journal,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._workers = workers
+        self._creator = creator
+        self._server = server
+        self._static = static
+        self._journal = journal
+        self._log = log
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self._started = False
+        self.files = files
+
+    def in_force(self) -> Config:
+        """The settings in force, as files would say them."""
+        sysctl = SysctlConfig(**{name: self._workers.sysctls[name] for name in SysctlConfig.model_fields})
+        return self._config.model_copy(update={"sysctl": sysctl})
+
+    async def start(self) -> None:
+        """Make the static pairs, and take requests to reload from now on, also those that came before."""
+        if self._config.pair:
+            await self._static.apply(self._config.pair, _opened, "start", prune=False)
+        self._started = True
+        if self._wanted:
+            self.request()
+
+    async def stop(self) -> None:
+        """Reload no more; returns when nothing is under way."""
+        self._started = False
+        if self._task is not None:
+            await self._task
+
+    def request(self) -> None:
+        """Reload, once more after a reload that is under way."""
+        self._wanted = True
+        if self._started and self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._wanted and self._started:
+                self._wanted = False
+                await self._reload()
+        except Exception:  # noqa: BLE001 - nobody waits for it
+            self._log.exception("reload failed")
+        finally:
+            self._task = None
+
+    async def _reload(self) -> None:
+        try:
+            loaded = await asyncio.to_thread(self._source.load)
+        except ConfigError as error:
+            for finding in error.findings:
+                self._log.error("configuration not valid, nothing was changed", why=str(finding))
+            self._journal.record("config", "failed", errors=[str(finding) for finding in error.findings])
+            return
+        before, after = _flat(self.in_force()), _flat(loaded.config)
+        changed = {key for key, value in after.items() if before[key] != value}
+        kept = sorted(changed & FIXED - self._source.overruled)
+        applied = sorted(changed - FIXED)
+        self._config = _with(loaded.config, {key: before[key] for key in FIXED})
+        self.files = loaded.files
+        await self._put_into_force(self._config)
+        if kept:
+            self._log.warning("settings need a restart of vethd", keys=kept)
+        self._log.info("configuration reloaded", files=list(map(str, loaded.files)), changed=applied)
+        self._journal.record(
+            "config", "reloaded", files=list(map(str, loaded.files)), changed=applied, needs_restart=kept
+        )
+        await self._static.apply(loaded.config.pair, _opened, "reload", prune=True)
+
+    async def _put_into_force(self, config: Config) -> None:
+        set_level(config.log.level)
+        self._creator.overload = config.worker.overload
+        self._workers.restart_window = config.worker.restart_window
+        self._server.limits = config.limits
+        await self._workers.set_sysctls(config.sysctl.model_dump())
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Every setting by its key, such as `log.level`."""
+    flat: dict[str, Any] = {}
+    for section, value in config.model_dump(exclude={"pair"}).items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{name}": setting for name, setting in value.items()}
+        else:
+            flat[section] = value
+    return flat
+
+
+def _with(config: Config, values: dict[str, Any]) -> Config:
+    """The configuration with other values for some keys."""
+    content = config.model_dump(exclude={"pair"})
+    for key, value in values.items():
+        section, _dot, name = key.rpartition(".")
+        (content[section] if section else content)[name] = value
+    return Config.model_validate(content)
+
+
+@contextmanager
+def _opened(ref: str | NetnsRef | None, what: str) -> Iterator[int]:
+    """An fd of a namespace that a file names, or of the daemon's own; closed after the body."""
+    fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if ref is None else open_ref(ref, what)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
