@@ -3,6 +3,7 @@
 #   make demo             see it work                     make check   lint, format, types
 #   make test [ARGS=...]  the test suite                  make clean   remove what the targets made
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
+#   make man              manual pages, into build/man
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
@@ -20,11 +21,12 @@ APT += iperf3
 APT += ethtool       # offloads, in tests
 APT += tcpdump       # captures on both ends, in tests
 APT += socat         # the control socket by hand, in tests
+APT += man-db        # shows the manual pages, in tests
 APT += nftables      # marks and conntrack, in tests
 APT += zsh           # completion, in tests
 APT += fish
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test check bench man lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -62,6 +64,9 @@ check: $(VENV)/.ready
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+man: $(VENV)/.ready
+	@$(VENV)/bin/python -m docs.manual build/man
 
 # QUICK=1: ours and kernel veth alone, short runs. Otherwise also the neighbours, and the chart.
 bench: $(VENV)/.ready

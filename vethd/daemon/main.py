@@ -33,7 +33,7 @@ def main() -> None:
 
     `vethd doctor`: 0 vethd can run here, 1 it can't. `vethd check-config`: 0 it is valid, 2 it is not.
     """
-    options = _arguments()
+    options = parser().parse_args()
     if options.command == "doctor":
         report, status = examine(options.json)
         print(report)
@@ -95,19 +95,20 @@ async def _serve(source: Source, loaded: Loaded, log: FilteringBoundLogger) -> N
     await Supervisor(loaded.config, log, source, loaded.files).run()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="vethd", description="userspace veth: pairs of TAP devices joined by a wire")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The words of the command line."""
+    words = argparse.ArgumentParser(prog="vethd", description="userspace veth: pairs of TAP devices joined by a wire")
+    words.add_argument(
         "--config", type=Path, metavar="FILE", help="main configuration file (TOML); conf.d is beside it"
     )
-    parser.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
-    parser.add_argument("--version", action="version", version=f"vethd {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="without it, vethd serves; else")
+    words.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
+    words.add_argument("--version", action="version", version=f"vethd {__version__}")
+    commands = words.add_subparsers(dest="command", metavar="COMMAND", title="without it, vethd serves; else")
     doctor = commands.add_parser("doctor", help="say what this machine lacks, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="the same for programs")
     check = commands.add_parser("check-config", help="say everything that is wrong with the configuration")
     check.add_argument("file", type=Path, nargs="?", metavar="FILE", help=f"main file; {DEFAULT_CONFIG} when left out")
-    return parser.parse_args()
+    return words
 
 
 def _raise_nofile() -> None:

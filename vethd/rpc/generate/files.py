@@ -19,11 +19,11 @@ _ROOT: Final = Path(__file__).parents[3]
 
 def files() -> dict[Path, str]:
     """What each generated file of the checkout shall hold."""
-    table = asyncio.run(_table())
-    return {_ROOT / "vethd/rpc/wire.py": wire(table)}
+    methods = asyncio.run(table())
+    return {_ROOT / "vethd/rpc/wire.py": wire(methods)}
 
 
-async def _table() -> tuple[Method, ...]:
+async def table() -> tuple[Method, ...]:
     """All methods: those of a daemon that is put together and never started."""
     with mock.patch.object(supervisor, "HostThreads"):  # they enter a namespace, and nobody but root may
         table = supervisor.Supervisor(Config(), structlog.get_logger()).methods.table
