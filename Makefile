@@ -4,6 +4,7 @@
 #   make test [ARGS=...]  the test suite                  make clean   remove what the targets made
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
 #   make man              manual pages, into build/man
+#   make generate         docs/rpc.md and the client's types, from the methods' rows
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
@@ -26,7 +27,7 @@ APT += nftables      # marks and conntrack, in tests
 APT += zsh           # completion, in tests
 APT += fish
 
-.PHONY: setup demo test check bench man lock clean
+.PHONY: setup demo test check bench man generate lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -67,6 +68,9 @@ check: $(VENV)/.ready
 
 man: $(VENV)/.ready
 	@$(VENV)/bin/python -m docs.manual build/man
+
+generate: $(VENV)/.ready
+	@$(VENV)/bin/python -m vethd.rpc.generate
 
 # QUICK=1: ours and kernel veth alone, short runs. Otherwise also the neighbours, and the chart.
 bench: $(VENV)/.ready

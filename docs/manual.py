@@ -18,8 +18,8 @@ from docutils.writers.manpage import Writer
 from vethd.cli.commands import DEFINITIONS, OBJECTS, Command
 from vethd.cli.options import OPTIONS
 from vethd.rpc.call import Method
-from vethd.rpc.discover import about
 from vethd.rpc.generate.files import table
+from vethd.rpc.records import summary
 
 SOURCES: Final = Path(__file__).parent / "man"
 _MARK: Final = ".. generated: "
@@ -79,7 +79,7 @@ def _command(name: str, command: Command) -> list[str]:
 
 
 def _method(method: Method) -> list[str]:
-    return [f"**{method.name}**", f"    {_sentence(_plain(about(method)[0]))}", ""]
+    return [f"**{method.name}**", f"    {_sentence(_plain(summary(method.call.__doc__)))}", ""]
 
 
 def _sentence(text: str) -> str:

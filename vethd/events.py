@@ -6,7 +6,8 @@ Whoever listens and applies each event to the snapshot that it began with has th
 * topic link, `added`: the pair is `fields`; `deleted`: it is no more; else each field replaces that of the end, or of
   the pair when the event names no end. The event's number is the pair's generation.
 * topic carrier: `carrier` is that of both ends, `operstate` that of the end.
-* topic worker: each field that a worker's row has replaces it there.
+* topic worker: each field that a worker's row has replaces it there; how many pairs and queues it has follows from the
+  pairs.
 """
 
 from __future__ import annotations
@@ -144,6 +145,39 @@ _ROWS: Final = (
             "frames": "how many since then",
             "total": "how many since the pair was made",
             "interval": "seconds that `frames` stands for",
+        },
+    ),
+    EventRow(
+        "config",
+        "reloaded",
+        "daemon",
+        "the configuration was read again and is in force",
+        {
+            "files": "the files that were read, in order",
+            "changed": "settings that have another value now",
+            "needs_restart": "settings that keep their old value until the daemon starts again",
+        },
+    ),
+    EventRow(
+        "config",
+        "failed",
+        "daemon",
+        "the configuration was read again and is not valid; nothing was changed",
+        {"errors": "what is wrong, each with file, line and key"},
+    ),
+    EventRow(
+        "config",
+        "applied",
+        "daemon",
+        "the pairs are what the configuration, or config.apply, wants, but for those that failed",
+        {
+            "create": "how many pairs were made",
+            "change": "how many were changed",
+            "replace": "how many were deleted and made anew, as what is to change can't",
+            "remove": "how many were deleted",
+            "keep": "how many were so already",
+            "failed": "names of the pairs that could not be made so; the log says why",
+            "reason": "who or what wanted it",
         },
     ),
     EventRow(

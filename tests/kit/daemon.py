@@ -16,6 +16,7 @@ from tests.kit.netns import RUN_NETNS
 from tests.kit.processes import Process, descendants, identify, sleeping, survivors, tap_fds
 from tests.kit.rpc import RpcClient, RpcError
 from tests.kit.waiting import eventually, settled
+from vethd.rpc.client import Client
 
 PROGRAMS = Path(sys.executable).parent
 MANAGER_VARIABLES = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "VETHD_SOCKET")
@@ -52,6 +53,7 @@ class Daemon:
         self.env = {name: value for name, value in os.environ.items() if name not in MANAGER_VARIABLES} | (env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._client: RpcClient | None = None
+        self._users: Client | None = None
         self._family: set[Process] = set()
         self._log_checked = 0
         self.expected_errors: list[str] = []
@@ -139,6 +141,9 @@ class Daemon:
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._users is not None:
+            self._users.close()
+            self._users = None
         return code
 
     def _new_links(self) -> list[str]:
@@ -187,6 +192,13 @@ class Daemon:
         if self._client is None:
             self._client = RpcClient(self.socket)
         return self._client.call(method, params, fds)
+
+    @property
+    def client(self) -> Client:
+        """A kept connection by the client that users have."""
+        if self._users is None:
+            self._users = Client(str(self.socket))
+        return self._users
 
     def ctl(self, *words: str, check: bool = True, netns: str | None = None) -> Answer:
         """Run `vethctl -S SOCKET WORDS...`, inside NETNS if one is given."""

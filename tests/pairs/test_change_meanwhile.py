@@ -98,9 +98,13 @@ async def test_a_pair_that_is_deleted_meanwhile(
         await house.dellink(pair)
         inventory = await house.inventory(*two, there)
         pair = await house.newlink(*two)
+        generation = pair.generation
         outcome = await during(house, pair, change, nth, lambda: house.dellink(pair))
         assert isinstance(outcome, NoSuchLink)
         assert outcome.message == f"pair {pair.uuid} was deleted"
+        events = house.supervisor.journal.after(generation)
+        assert events is not None
+        assert [event.event for event in events if event.pair == str(pair.uuid)][-1] == "deleted"
         assert [all_links(name).keys() for name in (*two, there)] == [{"lo"}] * 3
         assert await house.inventory(*two, there) == inventory
 

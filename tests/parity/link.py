@@ -17,9 +17,9 @@ from tests.kit.frames import mac
 from tests.kit.links import LinkMonitor, LinkState, link_exists, read_link
 from tests.kit.netns import Namespaces, fresh_name, netns_inode
 from tests.kit.packets import PacketSocket
-from tests.kit.rpc import RpcError
 from tests.kit.waiting import eventually
 from tests.parity.newlink import EndWish, Wish, ask_kernel
+from vethd.rpc.client import RpcError
 
 COUNTERS = ("rx_packets", "rx_bytes", "rx_dropped", "tx_packets", "tx_bytes", "tx_dropped")
 Counts = dict[str, int]
@@ -247,7 +247,7 @@ class KernelVeth(PairUnderTest):
 
 
 class VethdPair(PairUnderTest):
-    """The candidate: `link.add` of a running daemon."""
+    """The candidate: `link.add` of a running daemon, asked by the Python client, and vethctl where words count."""
 
     backend = "vethd"
 
@@ -270,7 +270,7 @@ class VethdPair(PairUnderTest):
     ) -> None:
         pair = {"placement": "inside" if inside else "move", **({"numqueues": queues} if queues else {})}
         ends = {"a": _params(a, a_options) | {"gro": gro}, "b": _params(b, b_options) | {"gro": gro}}
-        made = self.daemon.call("link.add", {**ends, **pair})
+        made = self.daemon.client.call("link.add", {**ends, **pair})
         self.uuid = made["pair"]
 
     def attempt(self, wish: Wish, a_netns: str, b_netns: str) -> str:
@@ -280,9 +280,9 @@ class VethdPair(PairUnderTest):
             return {"netns": netns, "up": end.up, **given}
 
         try:
-            self.daemon.call("link.add", {"a": params(wish.a, a_netns), "b": params(wish.b, b_netns)})
+            self.daemon.client.call("link.add", {"a": params(wish.a, a_netns), "b": params(wish.b, b_netns)})
         except RpcError as error:
-            return str(error.data.get("errno", error.kind))
+            return error.errno or error.kind
         return "ok"
 
     def command(self, a: End, a_words: tuple[str, ...], b: End, b_words: tuple[str, ...]) -> Answer:
@@ -291,7 +291,7 @@ class VethdPair(PairUnderTest):
 
     def change(self, end: End, **fields: Any) -> bool:
         try:
-            self.daemon.call("link.set", {"ifname": end.name, "netns": end.netns, "set": fields})
+            self.daemon.client.call("link.set", {"ifname": end.name, "netns": end.netns, "set": fields})
         except RpcError:
             return False
         return True
@@ -301,7 +301,7 @@ class VethdPair(PairUnderTest):
 
     def forget(self) -> None:
         with suppress(RpcError):
-            self.daemon.call("link.del", {"pair": self.uuid})
+            self.daemon.client.call("link.del", {"pair": self.uuid})
 
     def followed(self) -> None:
         """Events come in the order of the changes: when the last of them is known, so are all before it."""
@@ -309,16 +309,16 @@ class VethdPair(PairUnderTest):
             netns = self.netns.make()
             marker = End(netns, fresh_name("m"))
             ends = {"a": _params(marker, ()), "b": _params(End(netns, fresh_name("m")), ())}
-            self._marker = marker, self.daemon.call("link.add", {**ends, "placement": "inside"})["pair"]
+            self._marker = marker, self.daemon.client.call("link.add", {**ends, "placement": "inside"})["pair"]
         marker, uuid = self._marker
         mtu = marker.state().mtu + 1
         marker.set("mtu", str(mtu))
 
         def marked() -> bool:
-            return bool(self.daemon.call("link.get", {"pair": uuid})["a"]["mtu"] == mtu)
+            return bool(self.daemon.client.call("link.get", {"pair": uuid})["a"]["mtu"] == mtu)
 
         def same() -> bool:
-            shown = self.daemon.call("link.get", {"pair": self.uuid})
+            shown = self.daemon.client.call("link.get", {"pair": self.uuid})
             return all(_seen(end) == {name: shown[key][name] for name in _seen(end)} for key, end in self.ends())
 
         eventually(marked, bool, "vethd has heard of every change")

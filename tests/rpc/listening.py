@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 from typing import Any
 
 from tests.kit.commands import run
@@ -78,17 +76,20 @@ class Listening(Talk):
         self.seq = answer["seq"]
         return answer
 
+    def unsubscribe(self, subscription: int = 1) -> list[dict[str, Any]]:
+        """Listen no more; the events that came before that was answered."""
+        self.say(request("unsubscribe", "events.unsubscribe", subscription=subscription))
+        events = []
+        while (line := json.loads(self._line())).get("method") == "event":
+            events.append(_told(line, subscription))
+        assert line == result("unsubscribe", {"subscription": subscription})
+        return events
+
     def event(self, subscription: int = 1) -> dict[str, Any]:
         """The next line, which must be an event."""
         line = self._line()
         assert line not in (HANG_UP, SILENCE), line
-        told = json.loads(line)
-        assert told.keys() == {"jsonrpc", "method", "params"}, told
-        assert (told["jsonrpc"], told["method"]) == ("2.0", "event"), told
-        event: dict[str, Any] = told["params"]
-        assert event.pop("subscription") == subscription, event
-        check(event)
-        return event
+        return _told(json.loads(line), subscription)
 
     def until(self, topic: str, name: str, subscription: int = 1, **fields: Any) -> list[dict[str, Any]]:
         """All events up to the first of this name that says this."""
@@ -106,24 +107,12 @@ class Listening(Talk):
             if (event["event"], event.get("pair")) == ("deleted", uuid):
                 return events
 
-    def arrived(self, within: float) -> bool:
-        """Whether a line comes within so many seconds."""
-        deadline = time.monotonic() + within
-        before = self.socket.gettimeout()
-        try:
-            while b"\n" not in self._pending and (left := deadline - time.monotonic()) > 0:
-                self.socket.settimeout(left)
-                try:
-                    data = self.socket.recv(1 << 16)
-                except TimeoutError:
-                    return False
-                if not data:
-                    return False
-                self._pending += data
-        finally:
-            self.socket.settimeout(before)
-        return b"\n" in self._pending
 
-    def shrink(self, size: int) -> None:
-        """Let the daemon send no more than about `size` bytes that are not read."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+def _told(told: dict[str, Any], subscription: int) -> dict[str, Any]:
+    """The event in a line that must be one."""
+    assert told.keys() == {"jsonrpc", "method", "params"}, told
+    assert (told["jsonrpc"], told["method"]) == ("2.0", "event"), told
+    event: dict[str, Any] = told["params"]
+    assert event.pop("subscription") == subscription, event
+    check(event)
+    return event

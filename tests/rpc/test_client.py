@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.kit.commands import run
 from vethd.rpc.client import DEFAULT_SOCKET, Client, NotRunning, RpcError, socket_path
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
@@ -213,10 +211,3 @@ def test_where_many_wait_to_be_accepted_it_waits_too(tmp_path: Path) -> None:
         with pytest.raises(NotRunning, match="Resource temporarily unavailable"):
             Client(str(tmp_path / "sock"), timeout=1)
         assert time.monotonic() - began > 0.9
-
-
-def test_importing_it_needs_the_standard_library_only() -> None:
-    code = (
-        "import sys, vethd.rpc.client; print(sorted({'asyncio', 'pydantic', 'structlog', 'uvloop'} & set(sys.modules)))"
-    )
-    assert run(sys.executable, "-c", code).out.strip() == "[]"

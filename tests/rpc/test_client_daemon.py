@@ -12,7 +12,7 @@ import pytest
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces, fresh_name, inside, netns_inode
 from tests.rpc.scripted import Scripted, answer
-from vethd.rpc.client import Client, NotRunning, RpcError, netns
+from vethd.rpc.client import Client, NotRunning, RpcError, State, netns
 from vethd.rpc.conversation import Request
 
 
@@ -184,6 +184,28 @@ def test_the_next_call_connects_again(start_daemon: Callable[..., Daemon], netns
         daemon.start()
         client.link_add(a={"ifname": "eth0", "netns": red}, b={"ifname": "eth1", "netns": red})  # connects by itself
         assert [pair["a"]["ifname"] for pair in client.link_list()] == ["eth0"]
+
+
+def test_events_go_on_with_the_next_daemon(start_daemon: Callable[..., Daemon], netns: Namespaces) -> None:
+    daemon = start_daemon()
+    red = netns.make()
+    with Client(str(daemon.socket)) as client, client.events(topics=["link"]) as events:
+        first = next(events)
+        assert isinstance(first, State)
+        assert (first.missed, first.pairs) == (False, [])
+        pair = client.link_add(a={"netns": red}, b={"netns": red})
+        added = next(events)
+        assert not isinstance(added, State)
+        assert (added["event"], added["fields"]["pair"]) == ("added", pair["pair"])
+        daemon.stop()
+        daemon.start()
+        heard = next(item for item in events if isinstance(item, State))
+        assert (heard.missed, heard.pairs) == (True, [])
+        assert heard.since["server_id"] == client.daemon_info()["server_id"] != first.since["server_id"]
+        again = client.link_add(a={"netns": red}, b={"netns": red})
+        after = next(events)
+        assert not isinstance(after, State)
+        assert (after["event"], after.get("pair")) == ("added", again["pair"])
 
 
 IDLE: Final = {

@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kit.commands import ip
 from tests.kit.daemon import Daemon
 from tests.kit.pairs import Pair
 from tests.kit.processes import open_files
 from tests.kit.waiting import eventually
 from tests.rpc.listening import Listening, flood
 from tests.rpc.talk import HANG_UP, Talk, refused, request, result
-from tests.rpc.test_clients import LINE, fill, memory
+from tests.rpc.test_clients import memory
+from vethd.errors import ListenerTooSlow, VethdError
+from vethd.pairs.journal import HISTORY
+from vethd.rpc.connection import Connection
+from vethd.rpc.events import MAX_BEHIND, Listener
 
 CHANGES = 1500
 
@@ -55,19 +58,6 @@ def test_who_does_not_read_is_disconnected_with_the_reason_and_skips_nothing(
     assert 0 < len(heard_slowly) < 16 * CHANGES
 
 
-def test_answers_that_are_not_read_yet_are_no_slow_listening(hear: Callable[[], Listening], pair: Pair) -> None:
-    """The events behind them are few, whatever is in front."""
-    ear = hear()
-    ear.subscribe(topics=["link"])
-    requests = fill(ear.socket) // len(LINE)
-    ip(pair.a.netns, "link", "set", "dev", pair.a.name, "mtu", "1400")
-    ear.socket.settimeout(10)
-    lines = [json.loads(ear._line()) for _ in range(requests + 1)]
-    (event,) = [line["params"] for line in lines if "method" in line]
-    assert event["fields"] == {"mtu": 1400}
-    assert all("result" in line for line in lines if "method" not in line)
-
-
 def test_fifty_listeners_hear_the_same_and_leave_nothing_behind(hear: Callable[[], Listening], pair: Pair) -> None:
     daemon = pair.daemon
     fds = len(open_files(daemon.pid))
@@ -93,8 +83,60 @@ def test_listeners_that_come_and_go_cost_nothing(daemon: Daemon) -> None:
             ear.hear([result(number) for number in range(16)])
             ear.close()
 
-    come_and_go(200)  # allocators and caches settle
+    come_and_go(100)  # allocators and caches settle
     before, fds = memory(daemon.pid), len(open_files(daemon.pid))
-    come_and_go(500)
+    come_and_go(250)
     assert memory(daemon.pid) - before < 1 << 20
     eventually(lambda: len(open_files(daemon.pid)), lambda count: count <= fds, "every connection is closed")
+
+
+# -- what counts as slow ----------------------------------------------------------------------------------------------
+
+
+class Unread(Connection):
+    """A connection whose client reads nothing. unsent: what waits, answers included. why: it was disconnected."""
+
+    unsent = 0
+
+    def __init__(self) -> None:
+        self.listening = False
+        self.why: VethdError | None = None
+
+    def notify(self, text: str) -> None:
+        self.unsent += len(text) + 1
+
+    def disconnect(self, error: VethdError) -> None:
+        self.why = error
+
+
+def test_what_is_not_read_of_answers_does_not_count() -> None:
+    connection = Unread()
+    listener = Listener(connection)
+    connection.unsent = 10 * MAX_BEHIND  # the snapshot of a daemon with many pairs
+    for _ in range(MAX_BEHIND // 1024):
+        listener.send("x" * 1023)
+    assert connection.why is None
+    listener.send("")
+    assert isinstance(connection.why, ListenerTooSlow)
+
+
+def test_what_was_read_does_not_count() -> None:
+    connection = Unread()
+    listener = Listener(connection)
+    for _ in range(3):
+        connection.unsent = 0
+        for _ in range(MAX_BEHIND // 1024):
+            listener.send("x" * 1023)
+    connection.unsent = 1000
+    listener.send("")
+    assert connection.why is None
+
+
+def test_who_waits_for_its_answer_is_not_told_more_than_is_kept() -> None:
+    connection = Unread()
+    subscription = Listener(connection).open(frozenset({"link"}))
+    for _ in range(HISTORY):
+        subscription.tell(["}"])
+    assert (connection.why, connection.unsent) == (None, 0)
+    subscription.tell(["}"])
+    assert isinstance(connection.why, ListenerTooSlow)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.kit.netns import RUN_NETNS, Namespaces, inside
 from tests.kit.rpc import RpcError
 from tests.rpc.talk import Talk, refused, request, result
 from vethd.errors import LinkExists, TokenReused, VethdError
-from vethd.rpc.tokens import Tokens
+from vethd.rpc.tokens import Tokens, fingerprint
 
 REUSED = "token 'T' came with another request before"
 HINT = "choose a new token for each new request"
@@ -127,6 +128,17 @@ async def test_a_result_is_not_changed_by_who_got_it() -> None:
     first = await tokens.once(0, "T", b"x", at_once({"labels": {}}))
     first["labels"]["mine"] = "x"
     assert await tokens.once(0, "T", b"x", Work()) == {"labels": {}}
+
+
+def test_the_fingerprint_is_that_of_method_parameters_and_what_they_stand_for() -> None:
+    with open("/proc/self/ns/net") as one, open("/proc/self/ns/uts") as other:
+        calls = [SimpleNamespace(fds=[file.fileno()], own_netns=lambda: (4, 1)) for file in (one, one, other)]
+        calls.append(SimpleNamespace(fds=[one.fileno()], own_netns=lambda: (4, 2)))
+        first: Any = calls[0]
+        marks = {fingerprint("link.add", {"a": 1, "b": 2}, call) for call in calls}  # type: ignore[arg-type]
+        marks |= {fingerprint(*asked, first) for asked in (("link.del", {"a": 1, "b": 2}), ("link.add", {"a": 1}))}
+        assert len(marks) == 5
+        assert fingerprint("link.add", {"b": 2, "a": 1}, first) in marks
 
 
 # -- a daemon ---------------------------------------------------------------------------------------------------------

@@ -140,14 +140,15 @@ class Changer:
             try:
                 await self._change_devices(pair, changes, undo)
                 await self._change_worker(pair, change.worker)
-                require(pair)
             except BaseException as error:
                 await self._undo(pair, undo)
                 if not pair.is_live():
                     raise _gone(pair) from error
                 raise
             finally:
-                await self._threads.create(undo.close)
+                if undo.begun:
+                    await self._threads.create(undo.close)
+            require(pair)
             await self._change_rest(pair, changes, change.overload, labels)
             require(pair)
         self._log.info("link set", **describe(pair), **_said(changes, change), reason=reason)
@@ -172,6 +173,7 @@ class Changer:
         if worker is None or before == [worker] * pair.numqueues:
             return
         await self._workers.move(pair, worker)
+        require(pair)
         self._journal.record("link", "changed", pair, workers=[queues.worker for queues in pair.queues])
 
     async def _change_rest(
@@ -194,6 +196,8 @@ class Changer:
 
     async def _undo(self, pair: Pair, undo: _Undo) -> None:
         """Undo what was done of a change that failed; what can't be undone is logged."""
+        if not undo.begun:
+            return
         left = await self._threads.create(undo.run)
         for step, error in left if pair.is_live() else ():
             self._log.error("change not undone", **describe(pair), step=step, error=repr(error))
@@ -257,15 +261,20 @@ class _Device:
 
 
 class _Undo:
-    """How to undo what was done. staging: the namespace that the thread goes back to."""
+    """How to undo what was done.
+
+    staging: the namespace that the thread goes back to. begun: a device is about to be changed.
+    """
 
     def __init__(self, staging: int) -> None:
         self.staging = staging
+        self.begun = False
         self._steps: list[tuple[str, Callable[[], None]]] = []
         self._fds = ExitStack()
 
     def keep(self, fd: int) -> int:
         """Close this descriptor at the end, and no sooner."""
+        self.begun = True
         self._fds.callback(os.close, fd)
         return fd
 

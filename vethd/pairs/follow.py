@@ -33,7 +33,7 @@ from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
 from vethd.pairs.journal import Journal
-from vethd.pairs.pair import End, Pair, default_alias, describe, has_default_alias
+from vethd.pairs.pair import End, Pair, default_alias, describe, has_old_alias
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT
 from vethd.pairs.stats import charge_unread
@@ -74,6 +74,8 @@ class Follower:
         self._brought_up: dict[Pair, dict[End, bool]] = {}  # and what was heard of its ends' carrier meanwhile
         self._unsettled: set[Pair] = set()
         self._unreadable: set[Pair] = set()
+        self._telling: dict[End, bool] = {}  # and whether it has changed since the message that is under way
+        self._renewing: set[End] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -158,9 +160,12 @@ class Follower:
 
         Returns when the picture is right. Raises OSError.
         """
-        if has_default_alias(end) and end.alias != default_alias(end):
-            await self._correct(end, set_alias, default_alias(end), self._threads.staging)
-            await self.refresh(end)
+        try:
+            while end.pair.is_live() and has_old_alias(end):
+                await self._correct(end, set_alias, default_alias(end), self._threads.staging)
+                await self.refresh(end)
+        finally:
+            self._renewing.discard(end)
 
     async def _ask(self, end: End) -> None:
         """Refresh an end, and try again when that fails: a picture that is known to be stale must not stay."""
@@ -271,9 +276,10 @@ class Follower:
             self._journal.record("link", "changed", end.pair, end.letter, **changed)
         self._operstate(end, info)
         if "mtu" in changed or "address" in changed:
-            self._start(self._workers.tell(end))
+            self._tell(end)
         for other in (end, end.peer) if "ifname" in changed or "alias" in changed else ():
-            if has_default_alias(other) and other.alias != default_alias(other):
+            if has_old_alias(other) and other not in self._renewing:
+                self._renewing.add(other)
                 self._start(self._renew_alias(other))
         if end.txqlen == 0:
             self._start(self._correct(end, restore_txqlen, TXQUEUELEN_DEFAULT, self._threads.staging))
@@ -286,6 +292,21 @@ class Follower:
         elif info.carrier != end.pair.carrier and end.pair not in self._carrier_tasks:
             self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)
             self._set_carrier_again(end.pair)
+
+    def _tell(self, end: End) -> None:
+        """Tell the workers how an end is now; however fast somebody changes it, one message is under way at a time."""
+        under_way = end in self._telling
+        self._telling[end] = True
+        if not under_way:
+            self._start(self._tell_all(end))
+
+    async def _tell_all(self, end: End) -> None:
+        try:
+            while self._telling[end]:
+                self._telling[end] = False
+                await self._workers.tell(end)
+        finally:
+            del self._telling[end]
 
     def _operstate(self, end: End, info: LinkInfo) -> None:
         if end.operstate != info.operstate:

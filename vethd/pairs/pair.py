@@ -194,3 +194,8 @@ def default_alias(end: End) -> str:
 def has_default_alias(end: End) -> bool:
     """True when the ifalias is the default one, be it with a name that the peer has no more."""
     return end.alias.startswith(f"vethd {end.pair.uuid} peer ")
+
+
+def has_old_alias(end: End) -> bool:
+    """True when the ifalias is the default one with a name that the peer has no more."""
+    return has_default_alias(end) and end.alias != default_alias(end)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vethd.config import Config
 from vethd.configsave import saved
-from vethd.errors import InvalidParams
+from vethd.errors import InvalidParams, TokenReused
 from vethd.host import netns
 from vethd.pairs.registry import Registry, describe_netns
 from vethd.pairs.static import Row, StaticPairs
@@ -37,7 +37,8 @@ class ConfigMethods:
                 ConfigApplyResult,
                 Role.CHANGE,
                 self.config_apply,
-                example={
+                (TokenReused,),
+                {
                     "pairs": [{"name": "lab", "a": {"ifname": "lab0", "mtu": 9000}, "b": {"ifname": "lab1"}}],
                     "dry_run": True,
                 },

@@ -17,6 +17,7 @@ from vethd import __version__
 from vethd.errors import KINDS, InvalidParams, NotPermitted, ShuttingDown, VethdError
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
+from vethd.rpc.examples import RESULTS
 from vethd.rpc.records import descriptions, one_line, paragraphs, records, summary
 from vethd.rpc.schema.base import NoParams
 from vethd.rpc.schema.events import Event
@@ -64,12 +65,7 @@ def document(table: Iterable[Method]) -> dict[str, Any]:
                 "params": _params(components[method.params.__name__]),
                 "result": {"name": "result", "schema": schemas[method.name, "validation"]},
                 "errors": [{"$ref": f"#/components/errors/{error.kind}"} for error in errors(method)],
-                "examples": [
-                    {
-                        "name": "example",
-                        "params": [{"name": name, "value": value} for name, value in method.example.items()],
-                    }
-                ],
+                "examples": [_example(method)],
                 "x-role": method.role.name.lower(),
             }
             for method in methods
@@ -100,11 +96,12 @@ def document(table: Iterable[Method]) -> dict[str, Any]:
 
 
 def about(method: Method) -> list[str]:
-    """Paragraphs that say what a method does, beginning with its summary."""
-    texts = [summary(method.call.__doc__)]
-    if method.params is not NoParams:
-        texts += [text for text in paragraphs(method.params.__doc__) if text != texts[0]]
-    return texts
+    """Paragraphs that say what a method does, beginning with its summary, which the first one may go on from."""
+    first = summary(method.call.__doc__)
+    if method.params is NoParams:
+        return [first]
+    more = paragraphs(method.params.__doc__)
+    return more if more[0].startswith(first.removesuffix(".")) else [first, *more]
 
 
 def errors(method: Method) -> tuple[type[VethdError], ...]:
@@ -112,7 +109,17 @@ def errors(method: Method) -> tuple[type[VethdError], ...]:
     every: list[type[VethdError]] = [InvalidParams, NotPermitted]
     if method.role is Role.CHANGE:
         every.append(ShuttingDown)
-    return (*every, *(error for error in method.errors if error not in every))
+    return tuple(dict.fromkeys((*every, *method.errors)))
+
+
+def _example(method: Method) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "name": "example",
+        "params": [{"name": name, "value": value} for name, value in method.example.items()],
+    }
+    if method.name in RESULTS:
+        example["result"] = {"name": "result", "value": RESULTS[method.name]}
+    return example
 
 
 def _schemas(methods: list[Method]) -> tuple[Mapping[tuple[str, str], Schema], dict[str, Schema]]:

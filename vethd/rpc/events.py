@@ -1,28 +1,27 @@
 """The methods events.*: who listens on which connection, and what is sent to whom.
 
-An event goes to each listener in the moment in which it is recorded, as one line. A new subscription notes the number
-of the last event when its answer is made, and gets what was recorded since then right after that answer is sent; so
-nothing comes before it, nothing is lost and nothing comes twice.
+An event goes to each listener in the moment in which it is recorded, as one line. A new subscription holds what comes
+from the moment of its answer until that answer is on its way; so nothing comes before it, nothing is lost and nothing
+comes twice.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import InvalidParams, LimitReached, ListenerTooSlow
+from vethd.errors import InvalidParams, InvalidRequest, LimitReached, ListenerTooSlow
 from vethd.events import TOPICS, Topic
 from vethd.host import netns
 from vethd.host.threads import HostThreads
 from vethd.pairs import journal
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
-from vethd.pairs.journal import Journal
-from vethd.pairs.pair import PairState
+from vethd.pairs.journal import HISTORY, Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.sampler import Sampler
 from vethd.pairs.workers import Workers
@@ -51,23 +50,30 @@ MAX_BEHIND: Final = 4 << 20
 class Subscription:
     """What one client hears of.
 
-    number: on its connection. topics: of what. interval: of drop events, in seconds. seq: of the last event that is
-    part of its answer. telling: that answer is on its way, and what comes is sent at once.
+    number: on its connection. topics: of what.
     """
 
-    def __init__(self, listener: Listener, number: int, topics: frozenset[Topic], interval: float, seq: int) -> None:
+    def __init__(self, listener: Listener, number: int, topics: frozenset[Topic]) -> None:
         self.listener = listener
         self.number = number
         self.topics = topics
-        self.interval = interval
-        self.seq = seq
-        self.telling = False
         self._head = f'{{"jsonrpc": "2.0", "method": "event", "params": {{"subscription": {number}, '
+        self._held: list[str] | None = []
 
-    def tell(self, bodies: Iterable[str]) -> None:
-        """Send events, each as `body` has it."""
-        if self.telling:
-            self.listener.send("\n".join(f"{self._head}{body}}}" for body in bodies))
+    def tell(self, bodies: Sequence[str]) -> None:
+        """Send events, each as `body` has it, or hold them."""
+        if self._held is None:
+            self.listener.send("\n".join([f"{self._head}{body}}}" for body in bodies]))
+        elif len(self._held) < HISTORY:
+            self._held += bodies
+        else:
+            self.listener.too_slow(f"more than {HISTORY} events came before the answer")
+
+    def begin(self) -> None:
+        """The answer is on its way: send what is held, and from now on at once."""
+        held, self._held = self._held, None
+        if held:
+            self.tell(held)
 
 
 class Listener:
@@ -79,7 +85,7 @@ class Listener:
         self._last = 0
         self._sent = 0  # bytes of events since everything was read by the client; they may be behind a long answer
 
-    def open(self, topics: frozenset[Topic], interval: float, seq: int) -> Subscription:
+    def open(self, topics: frozenset[Topic]) -> Subscription:
         """One more subscription. Raises LimitReached."""
         if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise LimitReached(
@@ -87,7 +93,7 @@ class Listener:
                 hint="end some, or hear of several topics in one",
             )
         self._last += 1
-        subscription = Subscription(self, self._last, topics, interval, seq)
+        subscription = Subscription(self, self._last, topics)
         self.subscriptions[self._last] = subscription
         self.connection.listening = True
         return subscription
@@ -112,8 +118,6 @@ class Listener:
 
     def too_slow(self, why: str) -> None:
         """Disconnect it."""
-        for subscription in self.subscriptions.values():
-            subscription.telling = False
         self.connection.disconnect(
             ListenerTooSlow(why, hint="read faster, hear of fewer topics, or begin again with `since`")
         )
@@ -166,9 +170,11 @@ class EventMethods:
         """Begin to listen."""
         journal = self._journal
         topics = frozenset(params.topics or TOPICS)
-        if "drop" in topics:
+        if "drop" in topics:  # what grew before is not told
             await self._sampler.ask_kernel()
-        subscription = self._listener(call.connection).open(topics, params.interval, journal.seq)
+        subscription = self._listener(call.connection).open(topics)
+        if "drop" in topics:
+            self._sampler.join(subscription, params.interval)
         call.afterwards.append(partial(self._begin, subscription))
         missed = None
         if params.since is not None and params.since.server_id == journal.server_id:
@@ -183,7 +189,7 @@ class EventMethods:
         }
 
     async def events_unsubscribe(self, params: UnsubscribeParams, call: Call) -> UnsubscribeResult:
-        """Listen no more."""
+        """Listen no more; drop events come until this is answered."""
         subscription = self._listener(call.connection).close(params.subscription)
         if "drop" in subscription.topics:
             await self._sampler.ask_kernel()
@@ -191,9 +197,10 @@ class EventMethods:
         return {"subscription": params.subscription}
 
     def _listener(self, connection: Connection) -> Listener:
+        """Who listens there. Raises InvalidRequest when nobody can any more."""
+        if connection.sock.fileno() < 0:
+            raise InvalidRequest("the connection is closed")
         listener = self._listeners.get(connection)
-        if connection.sock.fileno() < 0:  # it hung up meanwhile
-            return Listener(connection)
         if listener is None:
             listener = self._listeners[connection] = Listener(connection)
             connection.on_close.append(partial(self._gone, connection))
@@ -210,41 +217,26 @@ class EventMethods:
     def _snapshot(self) -> Snapshot:
         """Everything as the events up to now have it: pairs from `added` to `deleted`."""
         name_of = netns.names().get
-        pairs = [pair for pair in self._registry if pair.state is PairState.LIVE] + self._deleter.leaving()
+        pairs = [pair for pair in self._registry if pair.is_live()] + self._deleter.leaving()
         return {"pairs": [pair_result(pair, name_of) for pair in pairs], "workers": worker_rows(self._workers)}
 
     def _begin(self, subscription: Subscription) -> None:
-        """Tell a subscription what was recorded since its answer was made; from now on it is told at once."""
-        listener = subscription.listener
-        if (
-            self._listeners.get(listener.connection) is not listener
-            or subscription.number not in listener.subscriptions
-        ):
-            return  # it hung up meanwhile, or unsubscribed in the same batch
-        missed = self._journal.after(subscription.seq)
-        if missed is None:
-            subscription.listener.too_slow("more events than are kept came before the answer")
-            return
-        subscription.telling = True
-        bodies = [body(event) for event in missed if event.topic in subscription.topics]
-        if bodies:
-            subscription.tell(bodies)
-        if "drop" in subscription.topics:
-            self._sampler.join(subscription, subscription.interval)
-
-    def _tell_drops(self, subscriptions: list[Subscription], events: list[journal.Event]) -> None:
-        bodies = list(map(body, events))
-        for subscription in list(subscriptions) if bodies else ():
-            subscription.tell(bodies)
+        if subscription.number in subscription.listener.subscriptions:  # else it ended in the same batch
+            subscription.begin()
 
     def _tell(self, event: journal.Event) -> None:
         self._sampler.heard(event)
         bodies: list[str] = []
         for listener in list(self._listeners.values()):
             for subscription in listener.subscriptions.values():
-                if subscription.telling and event.topic in subscription.topics:
+                if event.topic in subscription.topics:
                     bodies = bodies or [body(event)]
                     subscription.tell(bodies)
+
+    def _tell_drops(self, subscriptions: list[Subscription], events: list[journal.Event]) -> None:
+        bodies = list(map(body, events))
+        for subscription in list(subscriptions) if bodies else ():
+            subscription.tell(bodies)
 
 
 def event_result(event: journal.Event) -> Event:

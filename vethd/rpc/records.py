@@ -53,7 +53,7 @@ def fields(record: Any) -> list[FieldRow]:
     if is_typeddict(record):
         about = descriptions(record)
         return [
-            FieldRow(name, hint, name in record.__required_keys__, one_line(about.get(name)))
+            FieldRow(name, hint, get_origin(hint) is not NotRequired, one_line(about.get(name)))
             for name, hint in hints.items()
         ]
     return [

@@ -51,7 +51,7 @@ class SysctlMethods:
         )
 
     async def sysctl_get(self, params: SysctlGetParams, _call: Call) -> SysctlResult:
-        """The limits in force."""
+        """The backlog's limits that are in force."""
         names = _NAMES if params.names is None else [_short(name, "names") for name in params.names]
         return self._result(names)
 

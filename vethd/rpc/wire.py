@@ -239,13 +239,6 @@ class DaemonInfo(TypedDict):
     """One row per worker."""
 
 
-class ReexecResult(TypedDict):
-    """daemon.reexec; answered before the program is replaced, and the connection ends with it."""
-
-    server_id: str
-    """Of the daemon that answers; the next one has another."""
-
-
 class Since(TypedDict):
     """The last event that the subscriber knows of."""
 
@@ -258,7 +251,8 @@ class Since(TypedDict):
 class SubscribeParams(TypedDict):
     """Hear of events on this connection from now on, as notifications `event`.
 
-    A listener that can't keep up is disconnected with the error `listener_too_slow`; no event is ever left out.
+    A listener that can't keep up is disconnected with the error `listener_too_slow`; no event is ever left out. A
+    connection has at most 16 subscriptions.
     """
 
     topics: NotRequired[list[Literal["link", "carrier", "worker", "drop", "config", "daemon"]] | None]
@@ -266,23 +260,25 @@ class SubscribeParams(TypedDict):
     since: NotRequired[Since | None]
     """Continue after this event, if the daemon still knows what came after it."""
     interval: NotRequired[float]
-    """Topic drop: seconds between two events for the same end and drop point, at least."""
+    """Topic drop: seconds between two events for the same end and drop point, at least; in steps of 0.1."""
 
 
 class Event(TypedDict):
-    """One event. The fields beyond these are the event's own: see docs/rpc.md."""
+    """One event, also in the `params` of a notification, which has the method `event`."""
 
     seq: int
-    """Number; events of all topics are numbered together."""
+    """Number; events of all topics but drop are numbered together. A drop event has the number of the one before it: it
+    is counted for this subscription alone and not kept for `since`.
+    """
     time: float
     """Seconds since the epoch."""
     topic: Literal["link", "carrier", "worker", "drop", "config", "daemon"]
     """What it is about."""
     event: str
-    """What happened: added, changed, moved, deleted ..."""
-    pair: str
+    """What happened: added, changed, moved, deleted ...; see docs/rpc.md."""
+    pair: NotRequired[str]
     """Uuid of the pair that it is about."""
-    end: Literal["a", "b"]
+    end: NotRequired[Literal["a", "b"]]
     """End of the pair that it is about."""
     fields: dict[str, Any]
     """What belongs to this kind of event."""
@@ -325,7 +321,7 @@ class QueueStatsResult(TypedDict):
     """What the worker of one queue of an end counted there; the names are those of EndStatsResult.
 
     What only the kernel's counters of the whole device tell is in the end's totals alone: WORKER_LOST, TAP_RING, and
-        what a worker had not published when it died.
+    what a worker had not published when it died.
     """
 
     queue: int
@@ -371,7 +367,7 @@ class EndStatsResult(TypedDict):
     """Counters of an end, rx_* and tx_* as kernel veth charges them; read = delivered + merged + dropped + queued.
 
     Since a cursor, all of them are differences, but `queued` is not: read = delivered + merged + dropped + growth of
-        queued.
+    queued.
     """
 
     rx_packets: int
@@ -438,7 +434,7 @@ class PairResult(TypedDict):
     """The first end."""
     b: EndResult
     """Its peer."""
-    stats: EndsStats
+    stats: NotRequired[EndsStats]
     """Counters of both ends; link.list with `stats` alone."""
 
 
@@ -609,7 +605,7 @@ class SelectedResult(TypedDict):
     """The first end."""
     b: EndResult
     """Its peer."""
-    stats: EndsStats
+    stats: NotRequired[EndsStats]
     """Counters of both ends; link.list with `stats` alone."""
     end: Literal["a", "b"]
     """Which of its ends has the name that was asked for; asked by uuid, the one named, else a."""
@@ -638,7 +634,7 @@ class LinkChanges(TypedDict):
     ifname: NotRequired[str | None]
     """New name; also of an end that is up, as the kernel allows."""
     netns: NotRequired[Netns | None]
-    """Move the end into this namespace."""
+    """Move the end into this namespace; it is down there unless `up` is said as well, as with `ip link set netns`."""
     address: NotRequired[str | None]
     """Unicast MAC address."""
     mtu: NotRequired[int | None]
@@ -744,7 +740,7 @@ class StatsResult(TypedDict):
 
 
 class SysctlGetParams(TypedDict):
-    """The backlog's limits."""
+    """The backlog's limits that are in force."""
 
     names: NotRequired[list[str] | None]
     """Which, with or without `net.core.` before; omitted, all."""
@@ -778,12 +774,14 @@ class Calls:
         are never touched, and a pair that is as it shall be is not disturbed.
 
         Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done
-            nevertheless.
+        nevertheless.
 
         pairs: The pairs that shall exist.
         prune: Remove static pairs that are not among them.
         dry_run: Only say what would be done.
         token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: token_reused.
         """
         result: ConfigApplyResult = self.call("config.apply", params)
         return result
@@ -796,11 +794,6 @@ class Calls:
     def daemon_info(self) -> DaemonInfo:
         """What runs."""
         result: DaemonInfo = self.call("daemon.info")
-        return result
-
-    def daemon_reexec(self) -> ReexecResult:
-        """For methods that take nothing."""
-        result: ReexecResult = self.call("daemon.reexec")
         return result
 
     def link_add(self, **params: Unpack[LinkAddParams]) -> PairResult:
@@ -839,7 +832,7 @@ class Calls:
         generation: Only if the pair's generation is still this one.
         token: Makes a retry safe: a second request with it gets the first one's result.
 
-        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, token_reused.
+        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, stale_generation, token_reused.
         """
         result: DeletedResult = self.call("link.del", params)
         return result
@@ -884,6 +877,9 @@ class Calls:
         set: What to change.
         generation: Only if the pair's generation is still this one.
         token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, invalid_name, invalid_address, mtu_out_of_range,
+            link_exists, kernel_refused, stale_generation, limit_reached, worker_failed, token_reused.
         """
         result: SelectedResult = self.call("link.set", params)
         return result
@@ -918,9 +914,7 @@ class Calls:
         return result
 
     def sysctl_get(self, **params: Unpack[SysctlGetParams]) -> SysctlResult:
-        """The limits in force.
-
-        The backlog's limits.
+        """The backlog's limits that are in force.
 
         names: Which, with or without `net.core.` before; omitted, all.
         """
@@ -951,12 +945,14 @@ class AsyncCalls:
         are never touched, and a pair that is as it shall be is not disturbed.
 
         Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done
-            nevertheless.
+        nevertheless.
 
         pairs: The pairs that shall exist.
         prune: Remove static pairs that are not among them.
         dry_run: Only say what would be done.
         token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: token_reused.
         """
         result: ConfigApplyResult = await self.call("config.apply", params)
         return result
@@ -969,11 +965,6 @@ class AsyncCalls:
     async def daemon_info(self) -> DaemonInfo:
         """What runs."""
         result: DaemonInfo = await self.call("daemon.info")
-        return result
-
-    async def daemon_reexec(self) -> ReexecResult:
-        """For methods that take nothing."""
-        result: ReexecResult = await self.call("daemon.reexec")
         return result
 
     async def link_add(self, **params: Unpack[LinkAddParams]) -> PairResult:
@@ -1012,7 +1003,7 @@ class AsyncCalls:
         generation: Only if the pair's generation is still this one.
         token: Makes a retry safe: a second request with it gets the first one's result.
 
-        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, token_reused.
+        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, stale_generation, token_reused.
         """
         result: DeletedResult = await self.call("link.del", params)
         return result
@@ -1057,6 +1048,9 @@ class AsyncCalls:
         set: What to change.
         generation: Only if the pair's generation is still this one.
         token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: no_such_link, ambiguous_name, no_such_netns, invalid_name, invalid_address, mtu_out_of_range,
+            link_exists, kernel_refused, stale_generation, limit_reached, worker_failed, token_reused.
         """
         result: SelectedResult = await self.call("link.set", params)
         return result
@@ -1091,9 +1085,7 @@ class AsyncCalls:
         return result
 
     async def sysctl_get(self, **params: Unpack[SysctlGetParams]) -> SysctlResult:
-        """The limits in force.
-
-        The backlog's limits.
+        """The backlog's limits that are in force.
 
         names: Which, with or without `net.core.` before; omitted, all.
         """

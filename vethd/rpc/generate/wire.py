@@ -138,7 +138,7 @@ def _about(method: Method, rows: list[FieldRow]) -> list[str]:
     texts = about(method)
     texts += [f"{row.name}: {row.about}" for row in rows]
     if method.errors:
-        texts.append(f"Raises RpcError: {', '.join(error.kind for error in method.errors)}.")
+        texts.append(f"Raises RpcError: {', '.join(error.kind for error in dict.fromkeys(method.errors))}.")
     return texts
 
 
@@ -155,7 +155,8 @@ def _docstring(paragraphs: list[str], indent: int = 4) -> Iterator[str]:
         for at, paragraph in enumerate(paragraphs):
             if at == 0 or not _is_entry(paragraph) or not _is_entry(paragraphs[at - 1]):
                 lines += [""] if at else []
-            lines += textwrap.wrap(paragraph, _WIDTH - indent - (0 if at else 3), subsequent_indent="    " * bool(at))
+            hanging = "    " * (_is_entry(paragraph) or paragraph.startswith("Raises "))
+            lines += textwrap.wrap(paragraph, _WIDTH - indent - (0 if at else 3), subsequent_indent=hanging)
     yield f'{space}"""{lines[0]}'
     for line in lines[1:]:
         yield f"{space}{line}" if line else ""

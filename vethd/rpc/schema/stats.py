@@ -157,7 +157,7 @@ class SoftnetResult(TypedDict):
 
 
 class SysctlGetParams(Params):
-    """The backlog's limits."""
+    """The backlog's limits that are in force."""
 
     names: list[str] | None = None
     """Which, with or without `net.core.` before; omitted, all."""
