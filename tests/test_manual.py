@@ -17,10 +17,12 @@ from vethd.cli.commands import OBJECTS
 from vethd.cli.options import OPTIONS
 from vethd.config import Config
 from vethd.daemon.main import parser
+from vethd.daemon.reload import FIXED
 from vethd.rpc.generate.files import table
 
 PAGES = sorted(SOURCES.glob("*.rst"))
 VETHD = Path(__file__).parents[1] / "vethd"
+SETTINGS = Config().model_dump(exclude={"pair"})
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,27 @@ def test_the_configuration_has_the_keys_of_the_page(texts: dict[str, str]) -> No
 def terms_of(line: str) -> list[str]:
     """The keys that a line is about: those before the equals sign."""
     return re.findall(r"\*\*([a-z_]+)\*\*", line.split(" = ", maxsplit=1)[0])
+
+
+def paragraphs(page: str) -> dict[str, str]:
+    """What the page says of each setting, by its key, such as `log.level`."""
+    found = {}
+    for name in ("TOP LEVEL", *(f"[{name}]" for name in SETTINGS if isinstance(SETTINGS[name], dict))):
+        prefix = "" if name == "TOP LEVEL" else f"{name[1:-1]}."
+        for paragraph in re.split(r"\n(?=\*\*)", section(page, name)):
+            for key in terms_of(paragraph.split("\n", 1)[0]):
+                found[prefix + key] = paragraph.split("\n", 1)[1]
+    return found
+
+
+def test_the_page_says_what_holds_from_the_start_on_and_what_is_the_default(texts: dict[str, str]) -> None:
+    told = paragraphs(texts["vethd.toml.5"])
+    assert {key for key, text in told.items() if re.search("At start\\.", text)} == FIXED
+    for key, text in told.items():
+        section_name, _dot, name = key.rpartition(".")
+        default = (SETTINGS[section_name] if section_name else SETTINGS)[name]
+        shown = {"[]": "empty"}.get(str(default), str(default).removesuffix(".0"))
+        assert re.search(rf"(?<![\w.]){re.escape(shown)}(?!\w|\.\d)", text, re.IGNORECASE), (key, shown)
 
 
 def test_vethctl_has_the_commands_and_options_of_the_page(texts: dict[str, str]) -> None:

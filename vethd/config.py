@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -98,10 +98,20 @@ class LimitConfig(_Section):
     write_timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
+#: Longest path of a unix socket, bytes (sun_path without its NUL).
+_PATH_MAX: Final = 107
+
+
+def _socket_path(path: str) -> str:
+    if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > _PATH_MAX:
+        raise PydanticCustomError("socket", f"must be an absolute path of at most {_PATH_MAX} bytes")
+    return path
+
+
 class Config(_Section):
     """Everything that files say. socket: path of the control socket. pair: the pairs that shall exist, `[[pair]]`."""
 
-    socket: Annotated[str, Field(min_length=1, max_length=107)] = DEFAULT_SOCKET
+    socket: Annotated[str, AfterValidator(_socket_path)] = DEFAULT_SOCKET
     log: LogConfig = LogConfig()
     worker: WorkerConfig = WorkerConfig()
     sysctl: SysctlConfig = SysctlConfig()

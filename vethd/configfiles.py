@@ -7,10 +7,11 @@ so that everything wrong is told by file, line and key.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from vethd.config import Config
 from vethd.configlines import Lines
 from vethd.frameio.choice import Wanted
+from vethd.rpc.schema.config import StaticPair
 from vethd.validation import Problem, problems
 
 DEFAULT_CONFIG: Final = Path("/etc/vethd/vethd.toml")
@@ -117,11 +119,12 @@ class _File:
         except OSError as error:
             raise ConfigError([Finding(path, None, "", error.strerror or str(error))]) from error
         try:
-            self._text = raw.decode()
+            self._text = raw.removeprefix(codecs.BOM_UTF8).decode()  # some editors begin every file so
             self.content = tomllib.loads(self._text)
         except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            raise ConfigError([Finding(path, line, "", f"byte {raw[error.start]:#04x} is not UTF-8")]) from error
+            line = error.object.count(b"\n", 0, error.start) + 1
+            text = f"byte {error.object[error.start]:#04x} is not UTF-8"
+            raise ConfigError([Finding(path, line, "", text, "save the file as UTF-8")]) from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError([self._not_toml(str(error))]) from error
 
@@ -135,25 +138,27 @@ class _File:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong in this file."""
+        wrong_pairs: set[Any] = set()
         try:
-            config = Config.model_validate(self.content)
+            Config.model_validate(self.content)
         except ValidationError as error:
-            yield from map(self.finding, problems(error, Config))
-            return
-        if config.pair:
-            from vethd.pairs.desired import wrong  # not sooner: the doctor runs where this can't be imported
+            for problem in problems(error, Config):
+                wrong_pairs.add(problem.path[1:2])
+                hint = "write [[pair]], with two brackets" if problem.path == ("pair",) else problem.hint
+                yield self.finding(replace(problem, hint=hint))
+        pairs = [(number, pair) for number, pair in self.pairs() if (number,) not in wrong_pairs]
+        if pairs:
+            from vethd.pairs.desired import wrong  # what pairs need takes a while to be imported
 
-            for number, pair in enumerate(config.pair):
-                for path, refusal in wrong(pair, in_file=True):
+            for number, pair in pairs:
+                for path, refusal in wrong(StaticPair.model_validate(pair), in_file=True):
                     yield self.finding(Problem(("pair", number, *path), refusal.message, refusal.hint))
 
-    def pair_names(self) -> Iterator[tuple[str, Problem]]:
-        """The names of its pairs, as far as they have one, and how to say that one of them is wrong."""
+    def pairs(self) -> list[tuple[int, dict[str, Any]]]:
+        """The number and table of each pair, whatever is in them."""
         pairs = self.content.get("pair")
-        for number, pair in enumerate(pairs if isinstance(pairs, list) else ()):
-            name = pair.get("name") if isinstance(pair, dict) else None
-            if isinstance(name, str):
-                yield name, Problem(("pair", number, "name"), "")
+        tables = enumerate(pairs if isinstance(pairs, list) else ())
+        return [(number, pair) for number, pair in tables if isinstance(pair, dict)]
 
     def _not_toml(self, text: str) -> Finding:
         said = re.fullmatch(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", text)
@@ -178,17 +183,34 @@ def _files(path: Path | None, findings: list[Finding]) -> list[Path]:
 
 
 def _names_taken(files: list[_File]) -> Iterator[Finding]:
-    """Pairs with a name that another one has already."""
-    seen: dict[str, tuple[_File, Problem]] = {}
+    """Pairs of which another one has the name already, or the name of an end in the same namespace."""
+    seen: dict[Hashable, tuple[_File, Problem]] = {}
     for file in files:
-        for name, problem in file.pair_names():
-            if name in seen:
-                there, first = seen[name]
-                at = there.finding(first)
-                text = f'"{name}" is the pair in {at.file}:{at.line} already'
-                yield file.finding(replace(problem, text=text, hint="give each pair a name of its own"))
-            else:
-                seen[name] = file, problem
+        for number, pair in file.pairs():
+            for name, problem in _names(number, pair):
+                there, first = seen.setdefault(name, (file, problem))
+                if first is not problem:
+                    at = there.finding(first)
+                    yield file.finding(replace(problem, text=f"{problem.text} in {at.file}:{at.line} already"))
+                    break  # where a pair is there twice, one word about it is enough
+
+
+def _names(number: int, pair: dict[str, Any]) -> Iterator[tuple[Hashable, Problem]]:
+    """What no other pair can have, as far as it is there, and how to say that another one has it."""
+    if isinstance(name := pair.get("name"), str):
+        yield name, Problem(("pair", number, "name"), f'"{name}" is the pair', "give each pair a name of its own")
+    for letter in ("a", "b"):
+        end = pair.get(letter)
+        if isinstance(end, dict) and isinstance(name := end.get("ifname"), str):
+            text, hint = f'"{name}" is the end', "give each end in a namespace a name of its own"
+            yield (_place(end.get("netns")), name), Problem(("pair", number, letter, "ifname"), text, hint)
+
+
+def _place(netns: Any) -> Hashable:
+    """A namespace as a file names it, the same for a string and a table."""
+    if isinstance(netns, dict):
+        netns = next(iter(netns.values()), None)
+    return netns if isinstance(netns, str | int) else None
 
 
 def _merge(content: dict[str, Any], later: dict[str, Any]) -> None:

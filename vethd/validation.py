@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 WORD: Final = "<word>"
 NUMBER: Final = "<number>"
 OBJECT: Final = "<object>"
-_TAGS: Final = frozenset({WORD, NUMBER, OBJECT})
+_KEY: Final = "[key]"  # pydantic's, for the name of something in a table
+_NO_PART: Final = frozenset({WORD, NUMBER, OBJECT, _KEY})
 
 _MESSAGES: Final = {
     "extra_forbidden": "unknown",
@@ -52,7 +53,7 @@ def findings(error: ValidationError, model: type[BaseModel]) -> tuple[list[str],
 def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
     """Every wrong field of what was validated against the model."""
     for problem in error.errors(include_url=False):
-        path = tuple(part for part in problem["loc"] if part not in _TAGS)
+        path = tuple(part for part in problem["loc"] if part not in _NO_PART)
         hint = None
         if problem["type"] == "extra_forbidden":
             place = "".join(f" in {part}" for part in reversed(path[:-1]) if isinstance(part, str))

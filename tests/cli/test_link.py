@@ -83,9 +83,9 @@ def test_what_the_daemon_refuses_to_change_stays(shared_daemon: Daemon, quiet_pa
 def test_labels_and_origins_select(shared_daemon: Daemon, netns: Namespaces) -> None:
     red = netns.make()
     web, db, other = fresh_name("w"), fresh_name("d"), fresh_name("o")
-    for name, labels in ((web, ["label", "role=web", "label", "tier=1"]), (db, ["label", "role=db"]), (other, [])):
-        ends = [name, "netns", red, "type", "veth", "peer", f"{name}p", "netns", red]
-        shared_daemon.ctl("link", "add", *ends, "placement", "inside", *labels)
+    for name, labels in ((web, "label role=web label tier=1"), (db, "label role=db"), (other, "")):
+        ends = f"{name} netns {red} type veth peer {name}p netns {red} placement inside {labels}"
+        shared_daemon.ctl("link", "add", *ends.split())
 
     def names(*words: str) -> set[str]:
         return {row["ifname"] for row in rows(shared_daemon, *words) if not row["ifname"].endswith("p")}

@@ -14,15 +14,13 @@ from vethd.configfiles import ConfigError, load
 LEVELS = "'debug', 'info', 'warning' or 'error'"
 
 
+SOCKET = "must be an absolute path of at most 107 bytes"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Where the configuration file of a test is."""
     return tmp_path / "vethd.toml"
-
-
-def test_an_empty_file_is_the_default(file: Path) -> None:
-    file.write_text("")
-    assert load(file).config == Config()
 
 
 def test_every_value_arrives(file: Path) -> None:
@@ -91,14 +89,18 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         ("[worker.one]\npid = 1", "1: worker.one: unknown (known in worker: count, overload, cpus, frameio, "),
         # wrong types
         ("socket = 5", "1: socket: must be a valid string, not 5"),
+        ("[[log]]", "1: log: must hold named fields"),
         ("log = 'debug'", '1: log: must hold named fields, not "debug"'),
         ("[worker]\nrestart_window = '10'", '2: worker.restart_window: must be a valid number, not "10"'),
         ("[sysctl]\ndev_weight = 64.0", "2: sysctl.dev_weight: must be a valid integer, not 64.0"),
         ("[sysctl]\ndev_weight = true", "2: sysctl.dev_weight: must be a valid integer, not true"),
         ("[limits]\nclients = [1]", "2: limits.clients: must be a valid integer"),
         # out of range
-        ("socket = ''", '1: socket: must have at least 1 character, not ""'),
-        (f"socket = '{'/' * 108}'", "1: socket: must have at most 107 characters"),
+        ("socket = ''", f'1: socket: {SOCKET}, not ""'),
+        ("socket = 'run/sock'", f'1: socket: {SOCKET}, not "run/sock"'),
+        ('socket = "/run/\\u0000"', f"1: socket: {SOCKET}"),
+        (f"socket = '/{'x' * 107}'", f"1: socket: {SOCKET}"),
+        (f"socket = '/{'ü' * 54}'", f"1: socket: {SOCKET}"),
         ("[log]\nlevel = 'trace'", f'2: log.level: must be {LEVELS}, not "trace"'),
         ("[log]\nlevel = 'INFO'", f'2: log.level: must be {LEVELS}, not "INFO"'),
         ("[worker]\ncount = 0", "2: worker.count: must be greater than or equal to 1, not 0"),
@@ -135,10 +137,33 @@ def test_what_is_wrong_is_named(file: Path, text: str, complaint: str) -> None:
     assert str(raised.value).count("\n") == complaint.count("\n")
 
 
-def test_a_file_that_is_not_utf_8(file: Path) -> None:
-    file.write_bytes(b"socket = '\xff'\n")
-    with pytest.raises(ConfigError, match=f"{file}:1: byte 0xff is not UTF-8"):
+@pytest.mark.parametrize(
+    ("content", "line", "byte"),
+    [
+        (b"socket = '\xff'\n", 1, "0xff"),
+        (b"\xef\xbb\xbf[log]\n# \xe4\n", 2, "0xe4"),
+        ("[log]".encode("utf-16"), 1, "0xff"),
+    ],
+)
+def test_a_file_that_is_not_utf_8(file: Path, content: bytes, line: int, byte: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
         load(file)
+    assert str(raised.value) == f"{file}:{line}: byte {byte} is not UTF-8 (save the file as UTF-8)"
+
+
+def test_a_byte_order_mark_is_passed_over(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf[log]\r\nlevel = 'error'\r\n")
+    assert load(file).config.log.level == "error"
+    file.write_bytes(b"\xef\xbb\xbf[log]\r\nlevel = 1\r\n")
+    with pytest.raises(ConfigError, match=rf"^{file}:2: log\.level: must be "):
+        load(file)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\n# nothing\n\n", "[log]\n[worker]\n[sysctl]\n[limits]\n", "pair = []"])
+def test_a_file_that_says_nothing(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert load(file).config == Config()
 
 
 # -- as the daemon says it --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.kit.commands import Answer
 from vethd.config import Config
 from vethd.configfiles import ConfigError, Loaded, load
 
-PAIR = '[[pair]]\nname = "{}"\na = {{ ifname = "x0" }}\nb = {{ ifname = "x1" }}\n'
+PAIR = '[[pair]]\nname = "{0}"\na = {{ ifname = "{0}0" }}\nb = {{ ifname = "{0}1" }}\n'
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def write(tmp_path: Path) -> Callable[..., Loaded]:
     return write
 
 
-def findings(call: Callable[..., Loaded], directory: Path, *arguments: str, **files: str) -> list[str]:
+def findings(call: Callable[..., Loaded], directory: Path, *arguments: str | Path, **files: str) -> list[str]:
     """What is wrong, without the directory."""
     with pytest.raises(ConfigError) as raised:
         call(*arguments, **files)
@@ -67,6 +67,87 @@ def test_a_pair_given_twice_names_both_places(tmp_path: Path, write: Callable[..
     assert findings(write, tmp_path, **files) == [
         text.format("conf.d/a.toml:6", 1),
         text.format("conf.d/b.toml:2", 0),
+    ]
+
+
+SAME_END = '"x0" is the end in {} already (give each end in a namespace a name of its own)'
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("", "", True),
+        ("netns = 'red'", "netns = { name = 'red' }", True),
+        ("netns = { path = '/x' }", "netns = '/x'", True),
+        ("netns = { pid = 1 }", "netns = { pid = 1 }", True),
+        ("netns = 'red'", "netns = 'blue'", False),
+        ("netns = 'red'", "", False),
+        ("netns = { pid = 1 }", "netns = { pid = 2 }", False),
+    ],
+)
+def test_an_end_given_twice_names_both_places(
+    tmp_path: Path, write: Callable[..., Loaded], one: str, other: str, same: bool
+) -> None:
+    pair = "[[pair]]\nname = '{}'\nb.ifname = '{}'\n[pair.a]\nifname = 'x0'\n{}\n"
+    files = {"main": pair.format("p", "p1", one), "a": pair.format("q", "q1", other)}
+    if same:
+        line = f"conf.d/a.toml:5: pair.0.a.ifname: {SAME_END.format('vethd.toml:5')}"
+        assert findings(write, tmp_path, **files) == [line]
+    else:
+        assert len(write(**files).config.pair) == 2
+
+
+def test_both_ends_of_a_pair_have_one_name(tmp_path: Path, write: Callable[..., Loaded]) -> None:
+    main = "[[pair]]\nname = 'p'\na.ifname = 'x0'\nb.ifname = 'x0'\n"
+    assert findings(write, tmp_path, main) == [f"vethd.toml:4: pair.0.b.ifname: {SAME_END.format('vethd.toml:3')}"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "line", "key", "text"),
+    [
+        ("[pair]\nname = 'p'", 1, "pair", "must be a valid list (write [[pair]], with two brackets)"),
+        ("pair = 3", 1, "pair", "must be a valid list, not 3 (write [[pair]], with two brackets)"),
+        ("pair = [3]", 1, "pair.0", "must hold named fields, not 3"),
+        ("[[pair]]\nname = 'p'\nb.ifname = 'y'\na = 'x'", 4, "pair.0.a", 'must hold named fields, not "x"'),
+        (
+            "[[pair]]\nname = 'p'\na.ifname = 'x'\nb = { ifname = 'y', netns = 5 }",
+            4,
+            "pair.0.b.netns",
+            "must be a name, an absolute path, or hold one of name, path, pid and fd, not 5",
+        ),
+        (
+            "[[pair]]\nname = 'p'\na.ifname = 'x'\nb.ifname = 'y'\nx = 1",
+            5,
+            "pair.0.x",
+            "unknown (known in pair: name, a, b, placement, numqueues, overload, labels)",
+        ),
+        (
+            "[[pair]]\nname = 'p'\na.ifname = 'x'\nb.ifname = 'y'\nb.netns.nam = 'x'",
+            5,
+            "pair.0.b.netns.nam",
+            "unknown (known in netns in b in pair: name, path, pid, fd)",
+        ),
+        (
+            "[[pair]]\nname = 'p'\na.ifname = 'x'\nb.ifname = 'y'\n[pair.labels]\nx = '1'\n'y ' = '1'",
+            7,
+            "pair.0.labels.y ",
+            "must match pattern '^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$', not \"y \"",
+        ),
+    ],
+)
+def test_pairs_of_another_form(
+    tmp_path: Path, write: Callable[..., Loaded], pair: str, line: int, key: str, text: str
+) -> None:
+    assert findings(write, tmp_path, pair) == [f"vethd.toml:{line}: {key}: {text}"]
+
+
+def test_a_wrong_pair_hides_no_other(tmp_path: Path, write: Callable[..., Loaded]) -> None:
+    wrong = "[[pair]]\nname = '{0}'\na = {{ ifname = '{0}0', {1} = 1 }}\nb.ifname = '{0}1'\n"
+    main = "x = 1\n" + wrong.format("p", "mac") + wrong.format("q", "mtu")
+    assert [line.split(" ")[:2] for line in findings(write, tmp_path, main)] == [
+        ["vethd.toml:1:", "x:"],
+        ["vethd.toml:4:", "pair.0.a.mac:"],
+        ["vethd.toml:8:", "pair.1.a.mtu:"],
     ]
 
 
@@ -120,6 +201,22 @@ def test_all_that_is_wrong_with_a_pair(tmp_path: Path, write: Callable[..., Load
         ["5:", "pair.0.b.ifname:"],
         ["6:", "pair.0.labels:"],
     ]
+
+
+def test_drop_ins_that_are_no_files(tmp_path: Path, write: Callable[..., Loaded]) -> None:
+    write("")
+    (tmp_path / "conf.d" / "a.toml").mkdir()
+    (tmp_path / "conf.d" / "b.toml").symlink_to("nowhere")
+    assert findings(load, tmp_path, tmp_path / "vethd.toml") == [
+        "conf.d/a.toml: Is a directory",
+        "conf.d/b.toml: No such file or directory",
+    ]
+
+
+def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "vethd.toml").touch()
+    (tmp_path / "conf.d").touch()
+    assert findings(load, tmp_path, tmp_path / "vethd.toml") == ["conf.d: Not a directory"]
 
 
 def test_a_directory_that_may_not_be_read(tmp_path: Path, write: Callable[..., Loaded]) -> None:

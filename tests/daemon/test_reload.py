@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.kit.commands import ip
-from tests.kit.daemon import Daemon
+from tests.kit.commands import ip, run, start
+from tests.kit.daemon import PROGRAMS, Daemon
 from tests.kit.links import LinkMonitor, read_link
 from tests.kit.netns import Namespaces
 from tests.kit.pairs import make_pair
 from tests.kit.rpc import RpcError
 from tests.kit.static import actions, apply, as_toml, heard_until_now, static_pairs, wish
 from tests.kit.waiting import eventually
+from tests.rpc.listening import Listening
 from vethd.config import Config
 from vethd.daemon.reload import FIXED, _flat
 
@@ -126,18 +127,68 @@ def test_a_reload_without_a_change_is_silent(configured: Callable[[str], Configu
     assert read_link(red, one["a"]["ifname"]).mtu == 9000
 
 
+def test_traffic_does_not_notice(configured: Callable[[str], Configured], netns: Namespaces) -> None:
+    red, blue = netns.make(), netns.make()
+    one = wish(red, blue)
+    it = configured(as_toml(one))
+    it.daemon.expected_errors += ["configuration not valid"]
+    for number, place in enumerate((red, blue)):
+        ip(place, "address", "add", f"192.0.2.{number + 1}/24", "dev", one["ab"[number]]["ifname"])
+    (before,) = it.daemon.pairs()
+    counted = it.daemon.stats(before["pair"])["a"]["read"]
+    settings = "[sysctl]\nnetdev_budget = 77\n[limits]\nclients = 8\n"
+    ping = start(red, ["ping", "-i", "0.002", "-c", "200", "-q", "192.0.2.2"])
+    with ping, LinkMonitor(red) as in_red, LinkMonitor(blue) as in_blue:
+        heard: set[str] = set()
+        while ping.poll() is None:
+            other = wish(red, blue, placement="inside")
+            assert it.reload(settings + as_toml(other, one))["static pairs applied"]["create"] == 1
+            assert DONE[1] in it.reload(as_toml(one, one))
+            assert it.reload(as_toml(one))["static pairs applied"]["remove"] == 1
+            heard |= heard_until_now(in_red, red) | heard_until_now(in_blue, blue)
+        out, _err = ping.communicate()
+    assert "200 received, 0% packet loss" in out
+    assert heard
+    assert heard.isdisjoint({one["a"]["ifname"], one["b"]["ifname"]})
+    assert it.daemon.pairs() == [before]  # its ifindex and generation, too
+    assert it.daemon.stats(before["pair"])["a"]["read"] >= counted + 200
+
+
 def test_a_broken_file_changes_nothing(configured: Callable[[str], Configured], netns: Namespaces) -> None:
     red = netns.make()
     one = wish(red, red)
     it = configured(as_toml(one))
     it.daemon.expected_errors += ["configuration not valid"]
     before, values = it.daemon.pairs(), sysctls(it.daemon)
+    listener = Listening(it.daemon.socket)
+    listener.subscribe(topics=["config"])
     line = it.reload("[sysctl]\nnetdev_budget = 77\nx = 1\n")["configuration not valid, nothing was changed"]
+    assert listener.event()["fields"] == {"errors": [line["why"]]}
+    listener.close()
     assert line["level"] == "error"
     assert line["why"].startswith(f"{it.file}:3: sysctl.x: unknown (known in sysctl: netdev_max_backlog, ")
     assert (it.daemon.pairs(), sysctls(it.daemon)) == (before, values)
     assert it.reload("[sysctl]\nnetdev_budget = 77\n")["static pairs applied"]["remove"] == 1
     assert sysctls(it.daemon)["net.core.netdev_budget"] == 77
+
+
+@pytest.mark.parametrize("broken", ["a file", "a drop-in", "no file"])
+def test_systemctl_reload_fails_where_a_file_is_broken(configured: Callable[[str], Configured], broken: str) -> None:
+    it = configured("[sysctl]\nnetdev_budget = 77\n")
+    drop_in = it.file.parent / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    drop_in.touch()
+    if broken == "no file":
+        it.file.unlink()
+    else:
+        (it.file if broken == "a file" else drop_in).write_text("[sysctl]\nnetdev_budget = 0\n")
+    log = it.daemon.log()
+    vethd = PROGRAMS / "vethd"
+    answer = run("sh", "-c", f"{vethd} --config {it.file} check-config && kill -HUP {it.daemon.pid}", check=False)
+    assert answer.code == 2
+    assert answer.out.startswith(f"{drop_in if broken == 'a drop-in' else it.file}:")
+    assert sysctls(it.daemon)["net.core.netdev_budget"] == 77
+    assert it.daemon.log() == log
 
 
 def test_what_needs_a_restart_is_named_and_kept(configured: Callable[[str], Configured]) -> None:

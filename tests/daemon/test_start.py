@@ -41,6 +41,12 @@ def test_an_unknown_option_is_a_matter_of_usage(arguments: tuple[str, ...]) -> N
     assert arguments[0] in answer.err
 
 
+def test_there_is_no_user_for_workers(tmp_path: Path) -> None:
+    why = "there is neither a user vethd-worker nor nobody for workers to be"
+    remedy = "useradd --system --no-create-home vethd-worker"
+    refused(f"vethd: {why} ({remedy})", "--socket", tmp_path / "sock", prefix=program.without_worker_user(tmp_path))
+
+
 # -- the control socket -----------------------------------------------------------------------------------------------
 
 

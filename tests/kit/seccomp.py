@@ -1,7 +1,8 @@
 """System calls answered by a test instead of the kernel: a seccomp filter on one thread asks what to say.
 
 A filter is for life, but it is the life of its thread: the rest of the process goes on as before. Run as a program,
-`seccomp.py ERRNO COMMAND...` becomes a command that gets this errno for io_uring_setup, as in many containers.
+`seccomp.py CALL ERRNO COMMAND...` becomes a command that gets this errno for a system call, such as io_uring_setup in
+many containers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ T = TypeVar("T")
 #: Numbers of system calls; those of io_uring are the same on every architecture.
 SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 IO_URING_SETUP, IO_URING_ENTER = 425, 426
+CALLS: Final = {
+    "bpf": {"x86_64": 321, "aarch64": 280},
+    "io_uring_setup": dict.fromkeys(SECCOMP, IO_URING_SETUP),
+    "setsockopt": {"x86_64": 54, "aarch64": 208},
+    "unshare": {"x86_64": 272, "aarch64": 97},
+}
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _NOTIF_RECV, _NOTIF_SEND = 0xC0502100, 0xC0182101
 _LET_IT_PASS = 1
@@ -37,7 +44,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def without_io_uring(error: int) -> Sequence[str]:
     """The words before a command that shall get this errno for io_uring_setup."""
-    return [sys.executable, __file__, str(error)]
+    return without("io_uring_setup", error)
+
+
+def without(call: str, error: int) -> Sequence[str]:
+    """The words before a command that shall get this errno for a system call of CALLS."""
+    return [sys.executable, __file__, call, str(error)]
 
 
 def forbid(number: int, error: int) -> None:
@@ -111,5 +123,5 @@ def _filter(number: int, verdict: int, flags: int) -> int:
 
 
 if __name__ == "__main__":
-    forbid(IO_URING_SETUP, int(sys.argv[1]))
-    os.execvp(sys.argv[2], sys.argv[2:])
+    forbid(CALLS[sys.argv[1]][platform.machine()], int(sys.argv[2]))
+    os.execvp(sys.argv[3], sys.argv[3:])

@@ -132,7 +132,7 @@ def test_what_is_not_there(talk: Talk, netns: object, message: str, hint: str) -
         ({"pid": "1"}, 'netns.pid: must be a valid integer, not "1"'),
         ({"inode": 1}, "netns.inode: unknown"),
         ("", 'netns: must have at least 1 character, not ""'),
-        (1, "netns: must hold named fields, not 1"),
+        (1, "netns: must be a name, an absolute path, or hold one of name, path, pid and fd, not 1"),
     ],
 )
 def test_what_can_not_be_one(talk: Talk, netns: object, message: str) -> None:

@@ -132,11 +132,13 @@ _SYSCTL: Final = _alone(
 )
 _MONITOR: Final = _alone(
     "monitor",
-    ("monitor [ TOPIC ]...",),
+    ("monitor [ TOPIC ]... [ since SERVER_ID:SEQ ]",),
     "print what happens, as it happens",
     "Without a TOPIC, everything. link: made, changed, moved, deleted. drop: at most once a second per end and drop "
-    "point, with how many frames. -t and -ts say when, -j prints one JSON text per line, "
-    "as the daemon sent it. It ends with status 2 when the daemon goes away.",
+    "point, with how many frames. -t and -ts say when, -n leaves out what is about links elsewhere. -j prints one JSON "
+    "text per line. since: first what was missed after the event that has this server_id and seq; if that is not known "
+    "any more, or of an earlier run of the daemon, the status is 2 at once. It ends with status 2 when the daemon goes "
+    "away.",
     "vethd.cli.monitor:monitor",
 )
 _CONFIG: Final = (

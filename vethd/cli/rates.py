@@ -10,7 +10,10 @@ _LEVELS = frozenset({"queued"})
 
 
 def ends_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Counters of both ends of a pair, counted from `before` on. Both are `ends` of stats.get; {} as from creation."""
+    """Counters of both ends of a pair, counted from `before` on. Both are `ends` of stats.get; {} as from creation.
+
+    A counter that is less than before began anew.
+    """
     return {letter: _since(before.get(letter, {}), now[letter]) for letter in ("a", "b")}
 
 
@@ -18,7 +21,14 @@ def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     counted: dict[str, Any] = {}
     for name, value in now.items():
         if name == "drops":
-            counted[name] = {point: frames - before.get(name, {}).get(point, 0) for point, frames in value.items()}
+            counted[name] = {
+                point: grown(before.get(name, {}).get(point, 0), frames) for point, frames in value.items()
+            }
         elif isinstance(value, int):
-            counted[name] = value if name in _LEVELS else value - before.get(name, 0)
+            counted[name] = value if name in _LEVELS else grown(before.get(name, 0), value)
     return counted
+
+
+def grown(before: int, now: int) -> int:
+    """By how much a counter grew."""
+    return now - before if now >= before else now

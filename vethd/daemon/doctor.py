@@ -8,25 +8,48 @@ check that needs it, so that a missing package is a finding as well.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import importlib
 import json
 import os
 import platform
 import re
+import resource
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from vethd.errors import tun_missing
-from vethd.frameio.choice import Wanted
+from vethd.errors import VethdError, tun_missing
+from vethd.host import capabilities as caps
+
+if TYPE_CHECKING:
+    from vethd.frameio.choice import Wanted
+
+T = TypeVar("T")
 
 #: The first kernel with all system calls and ioctls that vethd cannot do without (pidfd_open; TUNGETDEVNETNS is 5.2).
 KERNEL_MIN: Final = (5, 3)
-#: Numbers of the capabilities in /proc/PID/status, include/uapi/linux/capability.h.
-CAPABILITIES: Final = {"CAP_NET_BROADCAST": 11, "CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+#: Capabilities that the daemon needs, and what for.
+CAPABILITIES: Final = {
+    "CAP_NET_ADMIN": "to make devices",
+    "CAP_SYS_ADMIN": "to enter namespaces",
+    "CAP_NET_BROADCAST": "to hear of all namespaces",
+}
+#: Packages that the daemon needs, by what is imported of each.
+PACKAGES: Final = {
+    "pydantic": "pydantic",
+    "pytun": "python-pytun",
+    "structlog": "structlog",
+    "tomli_w": "tomli-w",
+    "uvloop": "uvloop",
+}
+#: File descriptors of a daemon without pairs and clients.
+_OWN_FILES: Final = 64
 _TUN: Final = "/dev/net/tun"
 _TUNGETFEATURES: Final = 0x800454CF
 
@@ -35,7 +58,7 @@ _TUNGETFEATURES: Final = 0x800454CF
 class Finding:
     """What one check found.
 
-    feature: what was looked for. ok: it is there. needed: without it vethd does not run; else it runs slower.
+    feature: what was looked for. ok: it is there. needed: without it vethd does not run; else it can do less.
     found: what is there, or why nothing is. remedy: what to do, where it is missing.
     """
 
@@ -57,12 +80,54 @@ def kernel() -> Finding:
 
 def capabilities() -> Finding:
     """The daemon may make devices, enter namespaces and follow events of all namespaces."""
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.split("CapEff:\t", 1)[1].split("\n", 1)[0], 16)
-    missing = [name for name, number in CAPABILITIES.items() if not effective >> number & 1]
+    missing = [name for name in CAPABILITIES if name not in caps.effective()]
     if missing:
-        return Finding("capabilities", False, True, f"without {', '.join(missing)}", "run it as root, or with those")
+        uses = ", ".join(f"{name} ({CAPABILITIES[name]})" for name in missing)
+        return Finding("capabilities", False, True, f"without {uses}", "run it as root, or with those")
     return Finding("capabilities", True, True, ", ".join(CAPABILITIES))
+
+
+def package(module: str) -> Finding:
+    """A package that the daemon needs is there, and can be loaded."""
+    name = PACKAGES[module]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        return Finding(
+            name, False, True, str(error), f"pip install {name}, where there are a C compiler and python3-dev"
+        )
+    return Finding(name, True, True, metadata.version(name))
+
+
+def namespaces() -> Finding:
+    """A thread can enter a network namespace of its own, and go back."""
+    try:
+        _apart(_enter_and_leave)
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "raise sysctl user.max_net_namespaces",
+            errno.EINVAL: "take a kernel with CONFIG_NET_NS",
+        }.get(error.errno or 0) or _allowance(error, ("CAP_SYS_ADMIN",), "unshare and setns (RestrictNamespaces=net)")
+        return Finding("network namespaces", False, True, str(error.strerror), remedy)
+    return Finding("network namespaces", True, True, "can be made and entered")
+
+
+def all_nsid() -> Finding:
+    """The events of all namespaces can be heard on one socket."""
+    from vethd.host.rtnl import event_socket
+
+    what = "events of all namespaces"
+    try:
+        event_socket().close()
+    except OSError as error:
+        remedy = {
+            errno.ENOPROTOOPT: "take a kernel with NETLINK_LISTEN_ALL_NSID (4.2)",
+            errno.EAFNOSUPPORT: "let the seccomp profile allow AF_NETLINK (RestrictAddressFamilies=)",
+        }.get(error.errno or 0) or _allowance(
+            error, ("CAP_NET_BROADCAST", "CAP_NET_ADMIN"), "socket and setsockopt for AF_NETLINK"
+        )
+        return Finding(what, False, True, str(error.strerror), remedy)
+    return Finding(what, True, True, "NETLINK_LISTEN_ALL_NSID")
 
 
 def tun() -> Finding:
@@ -79,14 +144,97 @@ def tun() -> Finding:
     return Finding(_TUN, True, True, "can be opened")
 
 
-def pytun() -> Finding:
-    """python-pytun opens TAPs."""
-    remedy = "install vethd again where there are a C compiler and python3-dev: python-pytun is compiled there"
+def tap() -> Finding:
+    """A TAP with a virtio header can be made; it is, for a moment, in a namespace of its own."""
     try:
-        importlib.import_module("pytun")
+        _try_tap()
+    except ImportError:
+        return Finding("TAP", False, True, "not tried", "see python-pytun")
+    except VethdError as error:
+        return Finding("TAP", False, True, error.message, error.hint)
+    except OSError:
+        return Finding("TAP", False, True, "not tried", "see network namespaces")
+    return Finding("TAP", True, True, "can be made")
+
+
+def offloads() -> Finding:
+    """Large frames can be written to a TAP whole, of every kind that vethd knows."""
+    try:
+        taken = _try_tap()
+    except (ImportError, VethdError, OSError):
+        return Finding("offloads", False, False, "not tried", "see TAP")
+    from vethd.host.tap import OFFLOADS, offload_names
+
+    lacking = offload_names(OFFLOADS[0][0] & ~taken)
+    if lacking:
+        remedy = "take Linux 6.2 or later for uso, 6.17 for udp-tunnel; until then such frames are segmented on the way"
+        return Finding("offloads", False, False, f"without {', '.join(lacking)}", remedy)
+    return Finding("offloads", True, False, ", ".join(offload_names(taken)))
+
+
+def steering() -> Finding:
+    """The kernel takes the program that keeps each flow in one queue."""
+    from vethd.host.steering import try_out
+
+    what = "several queues"
+    try:
+        try_out()
+    except VethdError as error:
+        return Finding(what, False, False, error.message, error.hint)
+    except OSError as error:
+        return Finding(what, False, False, str(error.strerror), "take a kernel with CONFIG_BPF_SYSCALL")
+    return Finding(what, True, False, "bpf(2) takes the program")
+
+
+def worker_user() -> Finding:
+    """There is a user without rights for workers to be."""
+    from vethd.worker import child
+
+    try:
+        user = child.worker_user()
+    except VethdError as error:
+        return Finding("worker user", False, True, error.message, error.hint)
+    return Finding("worker user", True, True, user.pw_name)
+
+
+def open_files() -> Finding:
+    """The daemon may have as many open files as pairs and clients need, by default."""
+    try:
+        from vethd.config import LimitConfig
     except ImportError as error:
-        return Finding("python-pytun", False, True, str(error), remedy)
-    return Finding("python-pytun", True, True, metadata.version("python-pytun"))
+        return Finding("open files", False, False, "not tried", f"see {error.name}")
+    limits, (_soft, hard) = LimitConfig(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * limits.max_pairs + limits.clients + _OWN_FILES
+    pairs = max(0, (hard - limits.clients - _OWN_FILES) // 2)
+    found = f"{hard}: enough for {pairs} pairs of one queue, and {limits.clients} clients"
+    ok = hard >= wanted
+    remedy = f"LimitNOFILE={wanted} (ulimit -Hn) for {limits.max_pairs}, or a lower max_pairs"
+    return Finding("open files", ok, False, found, None if ok else remedy)
+
+
+def control_socket() -> Finding:
+    """The directory of the control socket is there, or can be made, and is nobody else's."""
+    try:
+        from vethd.rpc.server import UnsafeDirectory, check_directory
+    except ImportError as error:
+        return Finding("control socket", False, True, "not tried", f"see {error.name}")
+    from vethd.rpc.client import DEFAULT_SOCKET
+
+    path = Path(os.environ.get("VETHD_SOCKET") or DEFAULT_SOCKET)
+    what, directory = "control socket", path.parent
+    try:
+        check_directory(path)
+    except UnsafeDirectory as error:
+        return Finding(what, False, True, str(error), error.hint)
+    except FileNotFoundError:
+        if str(path) != DEFAULT_SOCKET:
+            return Finding(what, False, True, f"{directory} is not there", f"mkdir {directory}")
+        directory = directory.parent  # where the daemon makes it
+    except OSError as error:
+        return Finding(what, False, True, f"{directory}: {error.strerror}", "choose another path: $VETHD_SOCKET")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return Finding(what, False, True, f"{directory} is not writable", f"make {path.parent} beforehand, writable")
+    return Finding(what, True, True, str(path))
 
 
 def datapath() -> Finding:
@@ -110,7 +258,10 @@ def batches() -> Finding:
 
 def worker() -> Finding:
     """A worker starts, and gives up its privileges."""
-    ready = asyncio.run(_ask_worker("auto"))
+    try:
+        ready = asyncio.run(_ask_worker("auto"))
+    except VethdError:
+        return Finding("worker", False, True, "not tried", "see worker user")
     if isinstance(ready, str):
         return Finding("worker", False, True, ready, "see what it printed above")
     return Finding("worker", True, True, f"gives up its privileges; reads and writes by {ready['frameio']}")
@@ -118,9 +269,12 @@ def worker() -> Finding:
 
 def io_uring() -> Finding:
     """A worker can make a ring; asked of a worker, since root may what workers may not."""
-    ready = asyncio.run(_ask_worker("uring"))
+    try:
+        ready = asyncio.run(_ask_worker("uring"))
+    except VethdError:
+        return Finding("io_uring", False, False, "not tried", "see worker user")
     if isinstance(ready, str):
-        return Finding("io_uring", False, False, ready, "see `worker`")
+        return Finding("io_uring", False, False, ready, "see worker")
     if ready["op"] == "unable":
         return Finding("io_uring", False, False, ready["why"], ready["remedy"])
     return Finding("io_uring", True, False, ready["why"].rpartition("; ")[2])
@@ -129,13 +283,72 @@ def io_uring() -> Finding:
 CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
     kernel,
     capabilities,
+    *(partial(package, module) for module in PACKAGES),
+    namespaces,
+    all_nsid,
     tun,
-    pytun,
+    tap,
+    offloads,
+    steering,
+    worker_user,
     worker,
+    control_socket,
+    open_files,
     datapath,
     batches,
     io_uring,
 )
+
+
+def features() -> dict[str, str]:
+    """What the kernel has for a daemon that runs, and so has namespaces: `yes`, or what is missing and what to do."""
+    found = [check() for check in (tun, steering)]
+    there = dict.fromkeys(("network namespaces", "events of all namespaces"), "yes")
+    return there | {each.feature: "yes" if each.ok else f"{each.found} ({each.remedy})" for each in found}
+
+
+def _apart(call: Callable[[], T]) -> T:
+    """Make a call in a thread of its own, which need not leave the namespace that it entered. Raises what it raises."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
+
+
+def _try_tap() -> int:
+    """Make a TAP in a namespace of its own; the offloads that the kernel takes.
+
+    Raises ImportError, VethdError, OSError.
+    """
+    from vethd.host import netns, tap
+
+    def make() -> int:
+        netns.unshare()
+        fd = tap.open_queue("vethd%d")
+        try:
+            return tap.probe_offload(fd)[0]
+        finally:
+            os.close(fd)
+
+    return _apart(make)
+
+
+def _enter_and_leave() -> None:
+    from vethd.host import netns
+
+    home = netns.current()
+    try:
+        netns.unshare()
+        netns.setns(home)
+    finally:
+        os.close(home)
+
+
+def _allowance(error: OSError, needed: tuple[str, ...], calls: str) -> str:
+    """What to do about something that the kernel did not do. needed: capabilities. calls: what seccomp must allow."""
+    if error.errno not in (errno.EPERM, errno.EACCES):
+        return "see `dmesg`"
+    if missing := [name for name in needed if name not in caps.effective()]:
+        return f"run it as root, or with {' and '.join(missing)}"
+    return f"let the seccomp profile, or the security module, allow {calls}"
 
 
 async def _ask_worker(frameio: Wanted) -> dict[str, Any] | str:
@@ -163,6 +376,6 @@ def examine(as_json: bool) -> tuple[str, int]:
 
 
 def _line(finding: Finding) -> str:
-    state = "ok" if finding.ok else "missing" if finding.needed else "slower"
+    state = "ok" if finding.ok else "missing" if finding.needed else "warning"
     remedy = f" ({finding.remedy})" if finding.remedy else ""
-    return f"{state:8}{finding.feature:19}{finding.found}{remedy}"
+    return f"{state:8}{finding.feature:25}{finding.found}{remedy}"

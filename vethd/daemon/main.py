@@ -1,4 +1,7 @@
-"""The command `vethd`."""
+"""The command `vethd`.
+
+What other packages are needed for is imported where it is used: the doctor says which are missing.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,16 @@ import os
 import resource
 import sys
 from pathlib import Path
-
-import uvloop
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING
 
 from vethd import __version__
-from vethd.config import Config
-from vethd.configfiles import DEFAULT_CONFIG, ConfigError, Loaded, Source, load
 from vethd.daemon.doctor import examine
-from vethd.daemon.log import logger
-from vethd.errors import VethdError
-from vethd.frameio.choice import WANTED
-from vethd.rpc.client import DEFAULT_SOCKET
-from vethd.rpc.server import AlreadyRunning, UnsafeDirectory
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from vethd.config import Config
+    from vethd.configfiles import Loaded, Source
 
 _SOCKET_HINTS = {
     errno.ENOENT: "create its directory",
@@ -40,6 +40,20 @@ def main() -> None:
         sys.exit(status)
     if options.command == "check-config":
         sys.exit(_check_config(options.file or options.config))
+    _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Be the daemon."""
+    import uvloop
+
+    from vethd.configfiles import ConfigError, Source
+    from vethd.daemon.log import logger
+    from vethd.errors import VethdError
+    from vethd.frameio.choice import WANTED
+    from vethd.rpc.client import DEFAULT_SOCKET
+    from vethd.rpc.server import AlreadyRunning, UnsafeDirectory
+
     frameio = os.environ.get("VETHD_FRAMEIO") or None
     if frameio is not None and frameio not in WANTED:
         print(f"vethd: VETHD_FRAMEIO is {frameio!r}, not one of {', '.join(WANTED)}", file=sys.stderr)
@@ -65,6 +79,8 @@ def main() -> None:
 
 def _check_config(path: Path | None) -> int:
     """Say everything that is wrong with the configuration; the exit status."""
+    from vethd.configfiles import ConfigError, load
+
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -75,7 +91,7 @@ def _check_config(path: Path | None) -> int:
     return 0
 
 
-def _reason(error: VethdError | AlreadyRunning | UnsafeDirectory | OSError, config: Config) -> str:
+def _reason(error: Exception, config: Config) -> str:
     """Why the daemon did not start, and what to do about it, in one line."""
     if not isinstance(error, OSError):
         hint = getattr(error, "hint", None)
@@ -90,7 +106,7 @@ def _reason(error: VethdError | AlreadyRunning | UnsafeDirectory | OSError, conf
 
 
 async def _serve(source: Source, loaded: Loaded, log: FilteringBoundLogger) -> None:
-    from vethd.daemon.supervisor import Supervisor  # not sooner: the doctor runs where this can't be imported
+    from vethd.daemon.supervisor import Supervisor
 
     await Supervisor(loaded.config, log, source, loaded.files).run()
 
@@ -107,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what this machine lacks, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="the same for programs")
     check = commands.add_parser("check-config", help="say everything that is wrong with the configuration")
-    check.add_argument("file", type=Path, nargs="?", metavar="FILE", help=f"main file; {DEFAULT_CONFIG} when left out")
+    check.add_argument("file", type=Path, nargs="?", metavar="FILE", help="main file, instead of that of --config")
     return words
 
 

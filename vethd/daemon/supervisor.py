@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from vethd import __version__
 from vethd.config import Config
 from vethd.configfiles import Source
+from vethd.daemon.doctor import features
 from vethd.daemon.reload import Reloader
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
@@ -110,6 +111,7 @@ class Supervisor:
                     self.journal,
                     lambda: (self.server.connected, self.server.limits.clients),
                     lambda: self.reloader.files,
+                    features,
                 ).table,
             ),
             log,

@@ -156,6 +156,11 @@ def steer(fd: int) -> None:
         os.close(program)  # the device holds it now
 
 
+def try_out() -> None:
+    """Raise what `steer` would raise for the want of bpf(2)."""
+    os.close(_load(_program()))
+
+
 def _load(code: bytes) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     number = _BPF_SYSCALL.get(platform.machine())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vethd import __version__
+from vethd.host import capabilities
 from vethd.pairs.journal import Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.workers import Workers
@@ -20,7 +22,11 @@ from vethd.rpc.schema.daemon import DaemonInfo, WorkerRow
 
 
 class DaemonMethods:
-    """daemon.info. clients: connected, and at most. files: those of the configuration."""
+    """daemon.info.
+
+    clients: connected, and at most. files: those of the configuration. features: of the kernel; they take some
+    milliseconds to be found out.
+    """
 
     def __init__(
         self,
@@ -29,17 +35,22 @@ class DaemonMethods:
         journal: Journal,
         clients: Callable[[], tuple[int, int]],
         files: Callable[[], Iterable[Path]],
+        features: Callable[[], dict[str, str]],
     ) -> None:
         self._registry = registry
         self._workers = workers
         self._journal = journal
         self._clients = clients
         self._files = files
+        self._features = features
+        self._found: dict[str, str] | None = None
         self._started = time.monotonic()
         self.table = (Method("daemon.info", NoParams, DaemonInfo, Role.LOOK, self.daemon_info),)
 
     async def daemon_info(self, _params: NoParams, call: Call) -> DaemonInfo:
         """What runs."""
+        if self._found is None:  # they stay as they are for as long as the daemon runs
+            self._found = await asyncio.to_thread(self._features)
         pairs, max_pairs = len(self._registry), self._registry.max_ends // 2
         clients, max_clients = self._clients()
         return {
@@ -49,8 +60,11 @@ class DaemonMethods:
             "seq": self._journal.seq,
             "uptime": time.monotonic() - self._started,
             "config": list(map(str, self._files())),
-            "capabilities": [],
-            "kernel": {"release": platform.release(), "features": {}},
+            "capabilities": capabilities.effective(),
+            "kernel": {
+                "release": platform.release(),
+                "features": {**self._found, "io_uring": _io_uring(self._workers)},
+            },
             "limits": {
                 "pairs": pairs,
                 "max_pairs": max_pairs,
@@ -63,6 +77,14 @@ class DaemonMethods:
             "max_pairs": max_pairs,
             "workers": worker_rows(self._workers),
         }
+
+
+def _io_uring(workers: Workers) -> str:
+    """`yes` when the workers use it, else why not, as they say themselves."""
+    said = [ready for _slot, ready in workers.serving() if ready]
+    if any(ready["frameio"] == "uring" for ready in said):
+        return "yes"
+    return str(said[0]["why"]) if said else "no worker serves"
 
 
 def worker_rows(workers: Workers) -> list[WorkerRow]:

@@ -67,7 +67,7 @@ class Server:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
         try:
-            _check_directory(self._path)
+            check_directory(self._path)
             _remove_stale(self._path)
             listener.bind(str(self._path))
             os.chmod(self._path, 0o666)  # who may do what is decided per connection, see access.py
@@ -138,7 +138,7 @@ class Server:
             raise LimitReached(f"{strangers} clients without rights are connected", hint="try again later")
 
 
-def _check_directory(path: Path) -> None:
+def check_directory(path: Path) -> None:
     """Insist that only root and the daemon's user can replace the socket. Raises UnsafeDirectory, OSError."""
     directory = path.parent
     status = directory.stat()

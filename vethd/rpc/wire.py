@@ -171,7 +171,9 @@ class KernelInfo(TypedDict):
     release: str
     """As `uname -r`."""
     features: dict[str, str]
-    """What `vethd doctor` looks for: `yes`, or what is missing."""
+    """`yes`, or what is missing and what to do: `network namespaces`, `events of all namespaces`, `/dev/net/tun`,
+    `several queues` and `io_uring`, as `vethd doctor` looks for them.
+    """
 
 
 class Limits(TypedDict):

@@ -23,6 +23,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any
 
+from vethd.errors import WorkerFailed
 from vethd.frameio.choice import Wanted
 from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
 
@@ -44,13 +45,16 @@ class WorkerDied(Exception):
 
 @cache
 def worker_user() -> pwd.struct_passwd:
-    """The user that workers run as. Raises KeyError when the machine has none of WORKER_USERS."""
-    for name in WORKER_USERS[:-1]:
+    """The user that workers run as. Raises WorkerFailed when the machine has none of WORKER_USERS."""
+    for name in WORKER_USERS:
         try:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    return pwd.getpwnam(WORKER_USERS[-1])
+    raise WorkerFailed(
+        f"there is neither a user {' nor '.join(WORKER_USERS)} for workers to be",
+        hint=f"useradd --system --no-create-home {WORKER_USERS[0]}",
+    )
 
 
 class Child:

@@ -24,7 +24,7 @@ from vethd.rpc.client import NotRunning
 
 _INTERVAL: Final = 1.0  # seconds
 _SORT: Final = "bit/s"
-_PATIENCE: Final = 3.0  # seconds without an answer, beyond the interval, until that is said
+_PATIENCE: Final = 2.0  # seconds without an answer, beyond the interval, until that is said
 
 
 def top(words: Words, session: Session) -> int | None:
@@ -55,10 +55,17 @@ def _print(rates: Rates, session: Session) -> None:
     for worker in rates.workers:
         session.output.line(worker.line())
     rows = [
-        (link.netns, link.name, *map(si, (link.rx_packets, link.tx_packets, link.rx_bits, link.tx_bits)), link.lost())
+        (
+            link.netns,
+            link.name,
+            *map(si, (link.rx_packets, link.tx_packets, link.rx_bits, link.tx_bits)),
+            str(link.queued),
+            link.lost() or "-",
+        )
         for link in rates.sorted(_SORT)
     ]
-    for line in columns(("netns", "link", "rx p/s", "tx p/s", "rx bit/s", "tx bit/s", "drops/s"), rows, left=2):
+    names = ("netns", "link", "rx p/s", "tx p/s", "rx b/s", "tx b/s", "queued", "drops/s")
+    for line in columns(names, rows, left=2):
         session.output.line(line)
 
 
@@ -69,7 +76,7 @@ def _live(options: Options, given: list[str], console: Console, screen: Screen) 
         source.start()
         heard = time.monotonic()
         while True:
-            live.update(screen.render(console.height), refresh=True)
+            live.update(screen.render(console.width, console.height), refresh=True)
             try:
                 keys, signals = terminal.events(screen.interval)
             except Hangup:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from vethd.cli.output import Row, netns_name, plain
-from vethd.cli.rates import ends_since
+from vethd.cli.rates import ends_since, grown
 
 HISTORY: Final = 120  # samples that a sparkline can reach back
 
@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
 
 class LinkRate(NamedTuple):
-    """One end: per second, what it received, sent and dropped; and the bits per second of the last samples."""
+    """One end: per second, what it received, sent and dropped; frames from it that are in a backlog; recent bit/s."""
 
     name: str
     netns: str
@@ -33,6 +33,7 @@ class LinkRate(NamedTuple):
     rx_bits: float
     tx_bits: float
     drops: dict[str, float]
+    queued: int
     history: tuple[float, ...]
 
     @property
@@ -138,13 +139,14 @@ def _link(pair: Row, letter: str, before: dict[str, Any], per_second: float, his
         rx_bits,
         tx_bits,
         {point: frames * per_second for point, frames in counted["drops"].items() if frames and per_second},
+        counted["queued"],
         tuple(history),
     )
 
 
 def _worker(row: Row, before: Row, per_second: float) -> WorkerRate:
     def rate(name: str) -> float:
-        return float((row[name] - before.get(name, 0)) * per_second)
+        return grown(before.get(name, 0), row[name]) * per_second
 
     backlog = row["input_queue_len"] + row["process_queue_len"]
     rates = rate("processed"), rate("dropped"), rate("time_squeeze")
@@ -152,15 +154,16 @@ def _worker(row: Row, before: Row, per_second: float) -> WorkerRate:
 
 
 def si(value: float) -> str:
-    """A rate in at most five characters: 0, 0.5, 12, 999, 1.23k, 12.3M."""
+    """A rate in at most five characters, below 10^18: 0, 0.5, 12, 999, 1.23k, 12.3M."""
     if value < 9.95:
         return f"{value:.1f}".removesuffix(".0")
-    for unit in ("", "k", "M", "G", "T"):
-        if value < 999.5:
-            digits = 0 if not unit or value >= 99.95 else 1 if value >= 9.995 else 2
-            return f"{value:.{digits}f}{unit}"
+    units = iter("kMGTP")
+    unit = ""
+    while value >= 999.5:
         value /= 1000
-    return f"{value:.0f}P"
+        unit = next(units)
+    digits = 0 if not unit or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f}{unit}"
 
 
 _BARS: Final = "▁▂▃▄▅▆▇█"

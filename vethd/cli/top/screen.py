@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,8 +14,29 @@ from rich.text import Text
 from vethd.cli.top.rates import SORTS, LinkRate, Rates, si, sparkline
 
 _KEYS: Final = "q quit  s sort  p pause  ↑↓ scroll"
-_SPARK: Final = 10  # columns
 _WORKERS_SHARE: Final = 4  # at most one line in so many is a worker's
+
+
+class _Column(NamedTuple):
+    """Between names and drops. narrowest: columns of a terminal that has room for it."""
+
+    name: str
+    narrowest: int
+    cell: Callable[[LinkRate], float | str]
+    width: int = 6
+    style: str = ""
+
+
+_COLUMNS: Final = (
+    _Column("rx p/s", 44, lambda link: link.rx_packets),
+    _Column("tx p/s", 44, lambda link: link.tx_packets),
+    _Column("rx b/s", 0, lambda link: link.rx_bits),
+    _Column("tx b/s", 0, lambda link: link.tx_bits),
+    _Column("queued", 52, lambda link: str(link.queued)),
+    _Column("history", 64, lambda link: sparkline(link.history, 8), 8, "green"),
+)
+_FOR_DROPS: Final = 76  # columns of a terminal that has room for them too
+_DROPS: Final = len("1.23k PKT_TOO_BIG")
 
 
 class Screen:
@@ -41,14 +64,14 @@ class Screen:
         else:
             self.scroll += {"up": -1, "down": 1, "page up": -self._page, "page down": self._page}.get(key, 0)
 
-    def render(self, height: int) -> RenderableType:
-        """All of it, in so many lines."""
+    def render(self, width: int, height: int) -> RenderableType:
+        """All of it, in so many columns and lines."""
         workers = self._workers(max(1, height // _WORKERS_SHARE))
         self._page = page = max(1, height - len(workers) - 3)  # without title, head and foot
         links = self.rates.sorted(self.sort)
         self.scroll = max(0, min(self.scroll, len(links) - page))
         shown = links[self.scroll : self.scroll + page]
-        body: list[RenderableType] = [self._title(), *workers, self._table(shown)]
+        body: list[RenderableType] = [self._title(), *workers, self._table(shown, width)]
         body += [Text()] * (page - len(shown))
         return Group(*body, self._foot(len(links), len(shown)))
 
@@ -67,19 +90,29 @@ class Screen:
             texts.append(_line((f"{len(rest)} more workers hidden, backlog {backlog}", "dim")))
         return texts
 
-    def _table(self, links: list[LinkRate]) -> Table:
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=True, header_style="reverse")
-        table.add_column("netns/link", ratio=5, no_wrap=True, overflow="ellipsis", style="cyan")
-        for name, width in (("rx p/s", 6), ("tx p/s", 6), ("rx bit/s", 8), ("tx bit/s", 8)):
-            table.add_column(name, justify="right", width=width, no_wrap=True)
-        table.add_column("history", width=_SPARK, justify="right", no_wrap=True, style="green")
-        table.add_column("drops/s", ratio=4, no_wrap=True, overflow="ellipsis", style="red")
-        known = self.rates.seconds is not None
+    def _table(self, links: list[LinkRate], width: int) -> Table:
+        shown = [column for column in _COLUMNS if width >= column.narrowest]
+        names = room = width - sum(column.width + 1 for column in shown)
+        if width >= _FOR_DROPS:
+            longest = max(map(cell_len, ["netns/link", *(link.label() for link in self.rates.links)]))
+            drops = max(map(len, ["drops/s", *(link.lost() for link in self.rates.links)]))
+            names = min(longest, room - 1 - min(drops, _DROPS))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="reverse")
+        table.add_column("netns/link", width=names, no_wrap=True, overflow="ellipsis", style="cyan")
+        for column in shown:
+            table.add_column(column.name, width=column.width, justify="right", no_wrap=True, style=column.style)
+        if width >= _FOR_DROPS:
+            table.add_column("drops/s", width=room - names - 1, no_wrap=True, overflow="ellipsis", style="red")
         for link in links:
-            rates = (link.rx_packets, link.tx_packets, link.rx_bits, link.tx_bits)
-            numbers = [si(rate) if known else "-" for rate in rates]
-            table.add_row(Text(link.label()), *numbers, sparkline(link.history, _SPARK), link.lost())
+            cells = [self._cell(column.cell(link)) for column in shown]
+            table.add_row(_label(link, names), *cells, *([link.lost()] if width >= _FOR_DROPS else []))
         return table
+
+    def _cell(self, value: float | str) -> str:
+        """A text, or a rate, which the first sample does not have yet."""
+        if isinstance(value, str):
+            return value
+        return si(value) if self.rates.seconds is not None else "-"
 
     def _foot(self, links: int, shown: int) -> Text:
         if self.trouble:
@@ -87,6 +120,14 @@ class Screen:
         where = f"{self.scroll + 1}-{self.scroll + shown} of {links} links" if shown else "no links"
         hidden = f", {links - shown} hidden" if links > shown else ""
         return _line((f"{where}{hidden}", "bold" if hidden else ""), (f"  {_KEYS}", "dim"))
+
+
+def _label(link: LinkRate, width: int) -> Text:
+    """Namespace and name in so many columns; when they are too long, the namespace is cut."""
+    name = f"/{link.name}"
+    netns = Text(link.netns)
+    netns.truncate(max(1, width - cell_len(name)), overflow="ellipsis")
+    return netns + name
 
 
 def _line(*parts: tuple[str, str]) -> Text:

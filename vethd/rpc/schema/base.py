@@ -42,14 +42,18 @@ class NetnsRef(Params):
         return self
 
 
-def _netns_form(value: Any) -> str:
-    return WORD if isinstance(value, str) else OBJECT
+def _netns_form(value: Any) -> str | None:
+    return WORD if isinstance(value, str) else OBJECT if isinstance(value, dict | NetnsRef) else None
 
 
 #: A string is a name, or a path when it begins with a slash.
 Netns = Annotated[
     Annotated[str, Field(min_length=1, max_length=4095), Tag(WORD)] | Annotated[NetnsRef, Tag(OBJECT)],
-    Discriminator(_netns_form),
+    Discriminator(
+        _netns_form,
+        custom_error_type="netns",
+        custom_error_message="must be a name, an absolute path, or hold one of name, path, pid and fd",
+    ),
 ]
 
 LabelName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
