@@ -5,6 +5,7 @@
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
 #   make man              manual pages, into build/man
 #   make generate         docs/rpc.md and the client's types, from the methods' rows
+#   make fuzz [MINUTES=10]  hostile clients, for so long
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv
@@ -27,7 +28,7 @@ APT += nftables      # marks and conntrack, in tests
 APT += zsh           # completion, in tests
 APT += fish
 
-.PHONY: setup demo test check bench man generate lock clean
+.PHONY: setup demo test check bench fuzz man generate lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -79,6 +80,18 @@ bench: $(VENV)/.ready
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick,--json bench.json --png bench.png) $(ARGS)
 	@$(if $(QUICK),,$(SUDO) $(VENV)/bin/python -m benchmarks.measure_pairs)
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks.measure_control $(if $(QUICK),--quick)
+
+# Half of the MINUTES for requests under a coverage-guided fuzzer, half for hostile clients of a daemon.
+MINUTES ?= 10
+FUZZER = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"])
+
+fuzz: $(VENV)/.ready
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check $$($(VENV)/bin/python -c '$(FUZZER)')
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(VENV)/bin/python -m tests.rpc.fuzz.atheris_requests \
+		-max_total_time=$$(($(MINUTES) * 30)) -verbosity=0 -print_final_stats=1 "$$tmp"
+	@end=$$(($$(date +%s) + $(MINUTES) * 30)); while [ $$(date +%s) -lt $$end ]; do \
+		$(SUDO) env $(SPEED) $(VENV)/bin/python -m pytest -q tests/rpc/fuzz --hypothesis-profile=long || exit; \
+	done
 
 # Resolves the ranges of pyproject.toml anew, in an environment that holds nothing else.
 lock:

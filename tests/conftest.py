@@ -4,16 +4,23 @@ A test that used a daemon fixture fails if, once the workers are quiet, a frame 
 a deleted link is still held, or a namespace, device or process of the test is left.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.kit.pairs import Pair, make_pair_between_fresh
+
+
+def pytest_configure() -> None:
+    """Coroutines of tests run on the loop that the daemon and its workers have."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_many_commands_over_one_connection(shared_daemon: Daemon, netns: Namespa
 def test_the_first_error_ends_it_with_its_line(shared_daemon: Daemon) -> None:
     text = "softnet\n\nlink show vtr-none\nsoftnet\n"
     answer = batch(shared_daemon, text)
-    assert answer.code == 2
+    assert answer.code == 1
     assert answer.out.count("time_squeeze") == 1
     assert answer.err.splitlines() == [
         'Error: Cannot find device "vtr-none"',
@@ -115,14 +115,16 @@ def test_the_first_error_ends_it_with_its_line(shared_daemon: Daemon) -> None:
     ]
 
 
-def test_with_force_it_goes_on_and_the_worst_status_is_told(shared_daemon: Daemon) -> None:
+def test_with_force_it_goes_on_and_the_status_is_ips(shared_daemon: Daemon) -> None:
     text = "lunk\nlink show vtr-none\nlink show 'a\nsoftnet\nlink \\\n"
     answer = batch(shared_daemon, text, "-force")
-    assert answer.code == 2
+    assert answer.code == 255
     assert answer.out.count("time_squeeze") == 1
     failed = [line for line in answer.err.splitlines() if line.startswith("Command failed")]
     assert failed == [f"Command failed -:{number}" for number in (1, 2, 3, 5)]
-    assert batch(shared_daemon, "lunk\n", "-f").code == 1
+    for line, status in (("lunk", 1), ("link paint", 255), ("link add v mtu 5 type veth", 1)):
+        assert batch(shared_daemon, f"{line}\nsoftnet\n", "-f").code == status, line
+        assert batch(shared_daemon, f"{line}\nsoftnet\n").code == status, line
 
 
 def test_option_n_holds_for_all_lines(shared_daemon: Daemon, netns: Namespaces) -> None:
@@ -138,7 +140,7 @@ def test_a_file_is_read_by_its_name(shared_daemon: Daemon, tmp_path: Path) -> No
     path.write_bytes(b"link show \xff\xfe\n")
     refused(
         shared_daemon.ctl("-b", str(path), check=False),
-        2,
+        1,
         r'Error: Cannot find device "\udcff\udcfe"',
         "hint: `vethctl link show` lists the links",
         f"Command failed {path}:1",
@@ -150,7 +152,7 @@ def test_a_file_is_read_by_its_name(shared_daemon: Daemon, tmp_path: Path) -> No
     )
     refused(
         shared_daemon.ctl("-b", str(path), "link", check=False),
-        1,
+        255,
         'Error: "link" is a garbage.',
         "hint: with -b, the commands stand in the file",
     )

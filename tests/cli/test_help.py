@@ -20,7 +20,7 @@ def words(object_: Object, command: Command) -> list[str]:
 
 def test_without_any_word_the_usage_is_an_error_and_on_request_it_is_not() -> None:
     alone = run(VETHCTL, check=False)
-    assert (alone.code, alone.out) == (1, "")
+    assert (alone.code, alone.out) == (255, "")
     assert alone.err == help_all()
     for asked in (("help",), ("-h",), ("-help",), ("--help",)):
         answer = run(VETHCTL, *asked)
@@ -32,7 +32,9 @@ def test_every_object_and_command_has_its_help() -> None:
     add = help_command(SHOWN[0].commands[0])
     for asked in (("link", "add", "help"), ("help", "link", "add"), ("h", "l", "a")):
         assert run(VETHCTL, *asked).out == add
-    assert run(VETHCTL, "monitor", "help").out.startswith("Usage: vethctl monitor [ TOPIC ]...\nwhere TOPIC := ")
+    assert run(VETHCTL, "monitor", "help").out.startswith(
+        "Usage: vethctl monitor [ TOPIC ]... [ since SERVER_ID:SEQ ]\nwhere TOPIC := "
+    )
 
 
 def test_the_overview_names_everything() -> None:

@@ -60,7 +60,7 @@ def test_netns_is_where_it_goes_and_option_n_where_it_is(
     assert link_exists(green, name)
     refused(
         shared_daemon.ctl("-n", red, "link", "set", name, "up", check=False),
-        2,
+        1,
         f'Error: Cannot find device "{name}"',
         "hint: `vethctl link show` lists the links",
     )
@@ -134,7 +134,8 @@ def test_stats_count_what_link_show_counts(shared_daemon: Daemon, pair: Pair) ->
     (row,) = rows(shared_daemon, "stats", pair.a.name)
     (shown,) = rows(shared_daemon, "-s", "-s", "link", "show", pair.a.name)
     for way in ("rx", "tx"):
-        assert {name: row[f"{way}_{name}"] for name in ("bytes", "packets", "dropped")} == shown["stats64"][way]
+        for name in ("bytes", "packets", "dropped"):
+            assert row[f"{way}_{name}"] == shown["stats64"][way][name]
     assert row["tx_packets"] >= 3
     assert {name: row[name] for name in ("read", "delivered", "merged", "dropped", "queued")} == shown["wire"]
     assert row["drops"] == shown["drops"]
@@ -166,22 +167,21 @@ def test_sysctl_reads_and_writes_as_sysctl_does(shared_daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "lines"),
+    ("words", "lines"),
     [
-        (("dev_weight=many",), 1, ['Error: argument "many" is wrong: Invalid "dev_weight" value']),
+        (("dev_weight=many",), ['Error: argument "many" is wrong: Invalid "dev_weight" value']),
         (
             ("dev_weight", "netdev_budget=1"),
-            1,
             ['Error: "dev_weight" has no value.', "hint: write NAME=VALUE, for each of them"],
         ),
-        (("set", "dev_weight"), 1, ['Error: "dev_weight" has no value.', "hint: write NAME=VALUE, for each of them"]),
-        (("get", "dev_weight=1"), 1, ["Error: get takes no values.", "hint: leave out `get` to change them"]),
-        (("dev_weight=1", "dev_weight=2"), 1, ['Error: duplicate "dev_weight".', "hint: give it once"]),
-        (("set",), 1, ["Command line is not complete.", "hint: vethctl sysctl help shows the grammar"]),
+        (("set", "dev_weight"), ['Error: "dev_weight" has no value.', "hint: write NAME=VALUE, for each of them"]),
+        (("get", "dev_weight=1"), ["Error: get takes no values.", "hint: leave out `get` to change them"]),
+        (("dev_weight=1", "dev_weight=2"), ['Error: duplicate "dev_weight".', "hint: give it once"]),
+        (("set",), ["Command line is not complete.", "hint: vethctl sysctl help shows the grammar"]),
     ],
 )
-def test_sysctl_without_sense(shared_daemon: Daemon, words: tuple[str, ...], code: int, lines: list[str]) -> None:
-    refused(shared_daemon.ctl("sysctl", *words, check=False), code, *lines)
+def test_sysctl_without_sense(shared_daemon: Daemon, words: tuple[str, ...], lines: list[str]) -> None:
+    refused(shared_daemon.ctl("sysctl", *words, check=False), 255, *lines)
 
 
 def test_a_sysctl_that_is_none(shared_daemon: Daemon) -> None:

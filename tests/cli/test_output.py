@@ -119,16 +119,16 @@ def test_links_with_counters_aligned_as_ip_does() -> None:
         == """\
 7: veth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns red
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff peer veth1 netns net:[4026531002]
-    RX:      bytes      packets dropped
-               340            4       0
-    TX:      bytes      packets dropped
-    98765432109876 123456789012      15
+    RX:      bytes      packets  errors dropped  missed   mcast
+               340            4       0       0       0       0
+    TX:      bytes      packets  errors dropped carrier collsns
+    98765432109876 123456789012       0      15       0       0
 3: veth1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000 netns net:[4026531002]
     link/ether 02:00:00:00:00:02 brd ff:ff:ff:ff:ff:ff peer veth0 netns red
-    RX:  bytes packets dropped
-             0       0       0
-    TX:  bytes packets dropped
-             0       0       0
+    RX:  bytes packets  errors dropped  missed   mcast
+             0       0       0       0       0       0
+    TX:  bytes packets  errors dropped carrier collsns
+             0       0       0       0       0       0
 """
     )
 
@@ -143,10 +143,10 @@ def test_links_with_everything() -> None:
     vethd pair 11111111-2222-4333-8444-555555555555 end a generation 12 origin api
     placement move numqueues 1 workers 0 overload drop gro off
     offload tx-checksum tso4
-    RX:      bytes      packets dropped
-               340            4       0
-    TX:      bytes      packets dropped
-    98765432109876 123456789012      15
+    RX:      bytes      packets  errors dropped  missed   mcast
+               340            4       0       0       0       0
+    TX:      bytes      packets  errors dropped carrier collsns
+    98765432109876 123456789012       0      15       0       0
     to veth1 netns net:[4026531002]
     wire:   read    delivered  merged dropped  queued
     123456789027 123456789012       0      15       0
@@ -158,10 +158,10 @@ def test_links_with_everything() -> None:
     vethd pair 11111111-2222-4333-8444-555555555555 end b generation 12 origin api
     placement move numqueues 1 workers 0 overload drop gro on
     offload none (the kernel refused 16 virtio headers (EINVAL))
-    RX:  bytes packets dropped
-             0       0       0
-    TX:  bytes packets dropped
-             0       0       0
+    RX:  bytes packets  errors dropped  missed   mcast
+             0       0       0       0       0       0
+    TX:  bytes packets  errors dropped carrier collsns
+             0       0       0       0       0       0
     to veth0 netns red
     wire: read delivered  merged dropped  queued
              0         0       0       0       0
@@ -173,7 +173,7 @@ def test_links_with_everything() -> None:
 @pytest.mark.parametrize("line", ["-s", "-s -s"])
 def test_every_number_ends_under_its_name(line: str) -> None:
     lines = shown(line=line).splitlines()
-    tables = [at for at, line in enumerate(lines) if line.endswith(("dropped", "queued", "CPU_BACKLOG"))]
+    tables = [at for at, line in enumerate(lines) if line.endswith(("mcast", "collsns", "queued", "CPU_BACKLOG"))]
     assert tables
     for at in tables:
         names, numbers = lines[at], lines[at + 1]
@@ -292,8 +292,15 @@ def test_json_has_ips_names_and_more() -> None:
         "offload_why": "",
         "gro": False,
         "stats64": {
-            "rx": {"bytes": 340, "packets": 4, "dropped": 0},
-            "tx": {"bytes": 98765432109876, "packets": 123456789012, "dropped": 15},
+            "rx": {"bytes": 340, "packets": 4, "errors": 0, "dropped": 0, "over_errors": 0, "multicast": 0},
+            "tx": {
+                "bytes": 98765432109876,
+                "packets": 123456789012,
+                "errors": 0,
+                "dropped": 15,
+                "carrier_errors": 0,
+                "collisions": 0,
+            },
         },
         "wire": {"read": 123456789027, "delivered": 123456789012, "merged": 0, "dropped": 15, "queued": 0},
         "drops": {"NO_CARRIER": 0, "PKT_TOO_BIG": 3, "CPU_BACKLOG": 12},

@@ -85,7 +85,7 @@ def test_under_option_n_a_link_elsewhere_is_not_found(
     for command in ("show", "del"):
         refused(
             shared_daemon.ctl("-n", green, "link", command, quiet_pair.a.name, check=False),
-            2,
+            1,
             f'Error: Cannot find device "{quiet_pair.a.name}"',
             "hint: `vethctl link show` lists the links",
         )
@@ -124,7 +124,7 @@ def test_json_says_what_ip_says_of_the_same_link(shared_daemon: Daemon, pair: Pa
     for name in ("ifindex", "ifname", "flags", "mtu", "operstate", "txqlen", "link_type", "address", "broadcast"):
         assert row[name] == kernel[name], name
     for way in ("rx", "tx"):
-        assert row["stats64"][way].keys() <= kernel["stats64"][way].keys()
+        assert row["stats64"][way].keys() == kernel["stats64"][way].keys()
 
 
 def test_how_much_is_told(shared_daemon: Daemon, quiet_pair: Pair) -> None:
@@ -139,7 +139,9 @@ def test_how_much_is_told(shared_daemon: Daemon, quiet_pair: Pair) -> None:
     assert "vethd pair" not in plain
     assert details.count(f"vethd pair {quiet_pair.uuid} end ") == 2
     counted = shared_daemon.ctl("-s", "link", "show", quiet_pair.a.name).out
-    assert "    RX:  bytes packets dropped\n             0       0       0\n    TX:  bytes" in counted
+    names, numbers = counted.splitlines()[2:4]
+    assert names.split() == ["RX:", "bytes", "packets", "errors", "dropped", "missed", "mcast"]
+    assert numbers.split() == ["0"] * 6
     assert "drops: none" in shared_daemon.ctl("-s", "-s", "link").out
 
 
@@ -216,10 +218,6 @@ def test_an_ambiguous_name_is_refused_with_the_list(shared_daemon: Daemon, netns
     ("words", "lines"),
     [
         (
-            ("link", "show", "vtr-none"),
-            ['Error: Cannot find device "vtr-none"', "hint: `vethctl link show` lists the links"],
-        ),
-        (
             ("link", "add", "vtrx", "mtu", "5", "type", "veth"),
             ["Error: end a: mtu 5 is not in 68..65521: as with kernel veth [EINVAL]", "hint: use a value in 68..65521"],
         ),
@@ -255,7 +253,6 @@ def test_a_namespace_that_is_none_is_found_out_by_the_daemon(shared_daemon: Daem
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
-        (("lunk",), ['Object "lunk" is unknown.', "hint: vethctl help lists the objects"]),
         (("link", "paint"), ['Command "paint" is unknown.', "hint: vethctl link help lists them"]),
         (
             ("link", "set", "x"),
@@ -263,7 +260,6 @@ def test_a_namespace_that_is_none_is_found_out_by_the_daemon(shared_daemon: Daem
         ),
         (("link", "s"), ['Not enough information: "dev" argument is required.', "hint: name one end"]),
         (("link", "del"), ['Not enough information: "dev" argument is required.', "hint: name one end"]),
-        (("link", "add", "x"), ['Not enough information: "type" argument is required', "hint: add: type veth"]),
         (
             ("link", "add", "x", "type"),
             ["Command line is not complete.", "hint: vethctl link add help shows the grammar"],
@@ -288,7 +284,25 @@ def test_a_namespace_that_is_none_is_found_out_by_the_daemon(shared_daemon: Daem
         ),
     ],
 )
-def test_words_without_sense_end_with_1_and_the_remedy(
+def test_words_without_sense_end_with_255_and_the_remedy(
+    shared_daemon: Daemon, words: tuple[str, ...], lines: list[str]
+) -> None:
+    refused(shared_daemon.ctl(*words, check=False), 255, *lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (("lunk",), ['Object "lunk" is unknown.', "hint: vethctl help lists the objects"]),
+        (("link", "add", "x"), ['Not enough information: "type" argument is required', "hint: add: type veth"]),
+        (
+            ("link", "show", "vtr-none"),
+            ['Error: Cannot find device "vtr-none"', "hint: `vethctl link show` lists the links"],
+        ),
+        (("config", "apply", "/nowhere"), ['Cannot open file "/nowhere" for reading: No such file or directory']),
+    ],
+)
+def test_what_is_not_there_ends_with_1_and_the_remedy(
     shared_daemon: Daemon, words: tuple[str, ...], lines: list[str]
 ) -> None:
     refused(shared_daemon.ctl(*words, check=False), 1, *lines)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import program
-from tests.kit.commands import Answer
 from vethd.config import Config
 from vethd.configfiles import ConfigError, Loaded, load
 
@@ -231,11 +230,6 @@ def test_a_directory_that_may_not_be_read(tmp_path: Path, write: Callable[..., L
 # -- vethd check-config -----------------------------------------------------------------------------------------------
 
 
-def unprivileged(*words: str | Path) -> Answer:
-    """Run it as nobody, who may do nothing."""
-    return program.vethd(*words, prefix=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-
-
 def in_etc(directory: Path) -> list[str]:
     """A prefix that shows this directory as /etc/vethd."""
     return [*program.with_mount("mount -t overlay -o lowerdir=$1:/etc overlay /etc", directory)]
@@ -246,6 +240,13 @@ def test_check_config_names_the_files_that_are_good(tmp_path: Path, write: Calla
     answer = program.vethd("check-config", tmp_path / "vethd.toml")
     lines = [f"{tmp_path}/{name}: ok" for name in ("vethd.toml", "conf.d/a.toml")]
     assert (answer.code, answer.out.splitlines(), answer.err) == (0, lines, "")
+
+
+def test_check_config_needs_no_privileges(tmp_path: Path, write: Callable[..., Loaded]) -> None:
+    write(PAIR.format("m").replace("}", ', netns = "none" }', 1))
+    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"]
+    answer = program.vethd("check-config", tmp_path / "vethd.toml", prefix=prefix)
+    assert (answer.code, answer.out) == (0, f"{tmp_path}/vethd.toml: ok\n")
 
 
 def test_check_config_says_all_that_is_wrong(tmp_path: Path, write: Callable[..., Loaded]) -> None:

@@ -37,6 +37,7 @@ FEATURES = [
     "several queues",
     "worker user",
     "worker",
+    "configuration",
     "control socket",
     "open files",
     *FASTER,
@@ -44,10 +45,12 @@ FEATURES = [
 ALL_OF_IT = {} if "uring" in WAYS else dict.fromkeys(FASTER, "unset VETHD_NO_EXTENSIONS")
 
 
-def examine(prefix: Sequence[str] = (), **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def examine(
+    prefix: Sequence[str] = (), *words: str | Path, **environment: str
+) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit status of `vethd doctor --json`, and its findings by feature."""
     sets = [f"{name}={value}" for name, value in environment.items()]
-    answer = program.vethd("doctor", "--json", prefix=["env", *sets, *prefix])
+    answer = program.vethd(*words, "doctor", "--json", prefix=["env", *sets, *prefix])
     findings = json.loads(answer.out)
     assert [finding.pop("feature") for finding in findings] == FEATURES
     assert [finding["needed"] for finding in findings] == [feature not in OPTIONAL for feature in FEATURES]
@@ -115,9 +118,8 @@ def test_where_a_sysctl_switches_io_uring_off(tmp_path: Path) -> None:
     assert "uring" not in WAYS or findings["io_uring"]["found"] == "kernel.io_uring_disabled is 2"
 
 
-@pytest.mark.parametrize("frameio", ["uring", "syscalls"])
-def test_it_looks_at_the_machine_not_at_the_settings(frameio: str) -> None:
-    assert examine(VETHD_FRAMEIO=frameio) == examine()
+def test_it_looks_at_the_machine_not_at_the_settings() -> None:
+    assert examine(VETHD_FRAMEIO="uring") == examine(VETHD_FRAMEIO="syscalls") == examine(VETHD_FRAMEIO="")
 
 
 ROOT = "run it as root, or with "
@@ -178,7 +180,7 @@ def test_there_is_no_tun(mount: str, found: str, remedy: str) -> None:
     ("module", "name", "others"),
     [
         ("pytun", "python-pytun", {"TAP", "offloads"}),
-        ("pydantic", "pydantic", {"control socket", "open files"}),
+        ("pydantic", "pydantic", {"configuration", "control socket", "open files"}),
         ("uvloop", "uvloop", set()),  # a worker does not look at PYTHONPATH
         ("structlog", "structlog", {"control socket"}),
         ("tomli_w", "tomli-w", set()),
@@ -192,7 +194,7 @@ def test_a_package_is_missing(tmp_path: Path, module: str, name: str, others: se
     said = missing(findings)
     assert said.keys() == {name, *others}
     assert said[name] == f"pip install {name}, where there are a C compiler and python3-dev"
-    assert said.get("control socket", f"see {module}") == f"see {module}"
+    assert all(said.get(feature) in (None, f"see {module}") for feature in ("configuration", "control socket"))
 
 
 def test_the_packages_are_those_that_vethd_depends_on() -> None:
@@ -254,9 +256,32 @@ def test_the_control_socket_is_not_safe(tmp_path: Path, owner: int, mode: int, r
     assert (code, missing(findings)) == (1, {"control socket": remedy.format(place)})
 
 
-def test_the_directory_of_the_control_socket_is_missing(tmp_path: Path) -> None:
-    code, findings = examine(VETHD_SOCKET=str(tmp_path / "none" / "sock"))
+@pytest.mark.parametrize("where", ["option", "variable", "file"])
+def test_the_directory_of_the_control_socket_is_missing(tmp_path: Path, where: str) -> None:
+    path, file = str(tmp_path / "none" / "sock"), tmp_path / "vethd.toml"
+    file.write_text(f"socket = '{path if where == 'file' else '/elsewhere/sock'}'")
+    option = ["--socket", path] if where == "option" else []
+    variable = {"file": "", "variable": path, "option": "/elsewhere/sock"}[where]
+    code, findings = examine([], "--config", file, *option, VETHD_SOCKET=variable)
     assert (code, missing(findings)) == (1, {"control socket": f"mkdir {tmp_path}/none"})
+
+
+def test_the_configuration_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "vethd.toml"
+    file.write_text("x = 1\n[limits]\nmax_pairs = 0\n")
+    code, findings = examine([], "--config", file)
+    assert (code, missing(findings)) == (1, {"configuration": "`vethd check-config` says all that is wrong with it"})
+    known = "known: socket, log, worker, sysctl, limits, pair"
+    assert findings["configuration"]["found"] == f"{file}:1: x: unknown ({known}), and 1 more"
+
+
+def test_the_configuration_counts(tmp_path: Path) -> None:
+    file = tmp_path / "vethd.toml"
+    file.write_text("[limits]\nmax_pairs = 700\nclients = 36\n")
+    code, findings = examine(["prlimit", "--nofile=1000:1000", "--"], "--config", file)
+    assert (code, findings["configuration"]["found"]) == (0, str(file))
+    assert findings["open files"]["found"] == "1000: enough for 450 pairs of one queue, and 36 clients"
+    assert missing(findings) == {"open files": "LimitNOFILE=1500 (ulimit -Hn) for 700, or a lower max_pairs"}
 
 
 def test_there_is_no_user_for_workers(tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ class Daemon:
         self.env = {name: value for name, value in os.environ.items() if name not in MANAGER_VARIABLES} | (env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._client: RpcClient | None = None
-        self._users: Client | None = None
         self._family: set[Process] = set()
         self._log_checked = 0
         self.expected_errors: list[str] = []
@@ -141,9 +140,6 @@ class Daemon:
         if self._client is not None:
             self._client.close()
             self._client = None
-        if self._users is not None:
-            self._users.close()
-            self._users = None
         return code
 
     def _new_links(self) -> list[str]:
@@ -193,12 +189,10 @@ class Daemon:
             self._client = RpcClient(self.socket)
         return self._client.call(method, params, fds)
 
-    @property
-    def client(self) -> Client:
-        """A kept connection by the client that users have."""
-        if self._users is None:
-            self._users = Client(str(self.socket))
-        return self._users
+    def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Call a method by the client that users have, on a connection of its own."""
+        with Client(str(self.socket)) as client:
+            return client.call(method, params)
 
     def ctl(self, *words: str, check: bool = True, netns: str | None = None) -> Answer:
         """Run `vethctl -S SOCKET WORDS...`, inside NETNS if one is given."""

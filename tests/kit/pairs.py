@@ -59,7 +59,7 @@ class Pair:
     def delete(self) -> None:
         """Check the books one last time, delete the pair, and wait until both ends are gone."""
         self.daemon.check_books()
-        self.daemon.client.call("link.del", {"pair": self.uuid})
+        self.daemon.ask("link.del", {"pair": self.uuid})
         for end in (self.a, self.b):
             assert not end.exists, f"{end} is still there after the pair was deleted"
 
@@ -82,9 +82,7 @@ def make_pair(
     names = fresh_name("a"), fresh_name("b")
     a_params = {"ifname": names[0], "netns": a_netns, "up": up, **(a or {})}
     b_params = {"ifname": names[1], "netns": b_netns, "up": up, **(b or {})}
-    made = daemon.client.call(
-        "link.add", {"a": a_params, "b": b_params, "placement": placement, "numqueues": numqueues}
-    )
+    made = daemon.ask("link.add", {"a": a_params, "b": b_params, "placement": placement, "numqueues": numqueues})
     pair = Pair(daemon, End(a_netns, made["a"]["ifname"]), End(b_netns, made["b"]["ifname"]), made["pair"])
     if up:
         pair.wait_carrier()

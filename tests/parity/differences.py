@@ -46,16 +46,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "`placement inside`",
         {"kept alive": (0, 1), "b exists": (False, True)},
     ),
-    *_rows(
-        "the_same_words",
-        "exit status of the command",
-        {"an unknown word": (255, 1), "no such namespace": (255, 1)},
-    ),
-    *_rows(
-        "deleting_what_is_not_there",
-        "exit status of the command",
-        {"unknown": (1, 2), "deleted before": (1, 2), "its peer": (1, 2)},
-    ),
     # -- looks ------------------------------------------------------------------------------------------------------
     *_rows("attributes_of_a_new_link", "kind", {"kind": ("veth", "tun"), "alias": (False, True)}),
     *_rows(

@@ -270,7 +270,7 @@ class VethdPair(PairUnderTest):
     ) -> None:
         pair = {"placement": "inside" if inside else "move", **({"numqueues": queues} if queues else {})}
         ends = {"a": _params(a, a_options) | {"gro": gro}, "b": _params(b, b_options) | {"gro": gro}}
-        made = self.daemon.client.call("link.add", {**ends, **pair})
+        made = self.daemon.ask("link.add", {**ends, **pair})
         self.uuid = made["pair"]
 
     def attempt(self, wish: Wish, a_netns: str, b_netns: str) -> str:
@@ -280,7 +280,7 @@ class VethdPair(PairUnderTest):
             return {"netns": netns, "up": end.up, **given}
 
         try:
-            self.daemon.client.call("link.add", {"a": params(wish.a, a_netns), "b": params(wish.b, b_netns)})
+            self.daemon.ask("link.add", {"a": params(wish.a, a_netns), "b": params(wish.b, b_netns)})
         except RpcError as error:
             return error.errno or error.kind
         return "ok"
@@ -291,7 +291,7 @@ class VethdPair(PairUnderTest):
 
     def change(self, end: End, **fields: Any) -> bool:
         try:
-            self.daemon.client.call("link.set", {"ifname": end.name, "netns": end.netns, "set": fields})
+            self.daemon.ask("link.set", {"ifname": end.name, "netns": end.netns, "set": fields})
         except RpcError:
             return False
         return True
@@ -301,7 +301,7 @@ class VethdPair(PairUnderTest):
 
     def forget(self) -> None:
         with suppress(RpcError):
-            self.daemon.client.call("link.del", {"pair": self.uuid})
+            self.daemon.ask("link.del", {"pair": self.uuid})
 
     def followed(self) -> None:
         """Events come in the order of the changes: when the last of them is known, so are all before it."""
@@ -309,16 +309,16 @@ class VethdPair(PairUnderTest):
             netns = self.netns.make()
             marker = End(netns, fresh_name("m"))
             ends = {"a": _params(marker, ()), "b": _params(End(netns, fresh_name("m")), ())}
-            self._marker = marker, self.daemon.client.call("link.add", {**ends, "placement": "inside"})["pair"]
+            self._marker = marker, self.daemon.ask("link.add", {**ends, "placement": "inside"})["pair"]
         marker, uuid = self._marker
         mtu = marker.state().mtu + 1
         marker.set("mtu", str(mtu))
 
         def marked() -> bool:
-            return bool(self.daemon.client.call("link.get", {"pair": uuid})["a"]["mtu"] == mtu)
+            return bool(self.daemon.ask("link.get", {"pair": uuid})["a"]["mtu"] == mtu)
 
         def same() -> bool:
-            shown = self.daemon.client.call("link.get", {"pair": self.uuid})
+            shown = self.daemon.ask("link.get", {"pair": self.uuid})
             return all(_seen(end) == {name: shown[key][name] for name in _seen(end)} for key, end in self.ends())
 
         eventually(marked, bool, "vethd has heard of every change")

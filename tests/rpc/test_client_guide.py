@@ -21,7 +21,7 @@ PROGRAMS = [
 #: What each prints, by the heading that it is under.
 PRINTED = {
     "The Python client": r"veth0 [0-9a-f:]{17} carrier\na \{.*\}\nb \{.*\}\n",
-    "asyncio": r"vethd \S+ pairs 0\nworker 0 processed \d+ dropped 0\n",
+    "asyncio": r"vethd \S+ pairs 0\n(worker \d+ processed \d+ dropped \d+\n)+",
     "Errors": r'Cannot find device "nosuch0" - .*\n',
     "Namespaces": r"\['lab0', 'lab1', 'lab2'\]\n",
     "Events": r"there are 0 pairs\n\d+ added [0-9a-f-]{36}\n\d+ deleted [0-9a-f-]{36}\n",
@@ -43,6 +43,7 @@ def test_a_program_does_what_the_guide_says(
 TYPED: Final = {
     'client.link_get(ifname="x")["a"]["mtu"].bit_length()': "",
     'client.link_list(labels={"rack": None}, stats=True)[0]["a"]["carrier"].conjugate()': "",
+    'client.link_get(ifname="x")["a"]["name"]': 'TypedDict "EndResult" has no key "name"',
     'client.link_get(ifnmae="x")': 'Unexpected keyword argument "ifnmae"',
     'client.link_set(ifname="x")': 'Missing named argument "set"',
     'client.link_add(a={"mtu": "9000"})': 'TypedDict item "mtu" has type "int | None"',

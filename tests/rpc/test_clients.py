@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import threading
 import time
@@ -96,6 +98,21 @@ def test_a_client_that_leaves_in_the_middle_is_forgotten(talker: Callable[..., T
     talk = talker()
     talk.say(request(1, "link.list"))
     talk.hear(result(1, []))
+
+
+def test_a_client_that_leaves_before_its_answer_is_forgotten(
+    talker: Callable[..., Talk], shared_daemon: Daemon
+) -> None:
+    before = len(open_files(shared_daemon.pid))
+    for _ in range(20):
+        talk = talker()
+        talk.send(LINE)
+        select.select([talk.socket], [], [])
+        os.kill(shared_daemon.pid, signal.SIGSTOP)  # it hears the rest and the hanging up at once
+        talk.send(b'{"jsonrpc"')
+        talk.close()
+        os.kill(shared_daemon.pid, signal.SIGCONT)
+    eventually(lambda: len(open_files(shared_daemon.pid)), lambda count: count <= before, "all of them are forgotten")
 
 
 def test_ten_thousand_clients_one_after_the_other_leave_nothing(shared_daemon: Daemon) -> None:

@@ -16,7 +16,6 @@ from tests.frameio.ways import WAYS
 from tests.kit.commands import run
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
-from tests.kit.pairs import make_pair
 from tests.kit.seccomp import without, without_io_uring
 from tests.kit.waiting import settled
 from vethd.host import capabilities
@@ -47,7 +46,7 @@ def test_capabilities_are_those_that_it_has(start_daemon: Callable[..., Daemon],
 def test_limits_say_how_full_it_is(start_daemon: Callable[..., Daemon], netns: Namespaces) -> None:
     daemon = start_daemon(config="[limits]\nmax_pairs = 7\nclients = 9\n", prefix=["prlimit", "--nofile=500:600", "--"])
     red = netns.make()
-    make_pair(daemon, red, red, placement="inside", up=False)
+    daemon.call("link.add", {"a": {"netns": red}, "b": {"netns": red}, "placement": "inside"})
     with daemon.connect(), daemon.connect():
         found = info(daemon)["limits"]
     assert found.keys() == Limits.__annotations__.keys()
@@ -68,7 +67,7 @@ def test_open_files_are_counted(daemon: Daemon, netns: Namespaces) -> None:
     assert settled(counted, lambda more: more == 1) == 1  # the directory, while it is read
     before = info(daemon)["limits"]["open_files"]
     red = netns.make()
-    make_pair(daemon, red, red, placement="inside", up=False)
+    daemon.call("link.add", {"a": {"netns": red}, "b": {"netns": red}, "placement": "inside"})
     assert settled(lambda: info(daemon)["limits"]["open_files"], lambda now: now == before + 2) == before + 2
 
 

@@ -94,9 +94,11 @@ def test_a_type_has_the_fields_of_the_schema_and_knows_which_may_be_missing(name
 def test_every_method_is_there_for_both_clients(method: Method) -> None:
     if method.name.startswith("events."):  # `events` of the clients
         return
+    records = re.findall(r"\w+Result|DaemonInfo", str(method.result)) or ["dict[str, Any]"]
     for calls in (wire.Calls, wire.AsyncCalls):
         function = getattr(calls, method.name.replace(".", "_"))
-        hints = get_type_hints(function, NAMES)
-        assert ("params" in hints) == bool(method.params.model_fields)
-        assert function.__doc__
+        takes, returns = function.__annotations__.get("params"), function.__annotations__["return"]
+        assert takes == (f"Unpack[{method.params.__name__}]" if method.params.model_fields else None)
+        assert returns in (records[0], f"list[{records[0]}]")
+        assert returns.startswith("list[") == str(method.result).startswith("list[")
         assert all(error.kind in function.__doc__ for error in method.errors)

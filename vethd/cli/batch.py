@@ -15,11 +15,11 @@ _BLANKS = " \t\r\n"
 def batch(name: str, words: Words, session: Session) -> int:
     """Run the lines of a file, or of standard input when it is called `-`.
 
-    It ends with the first line that fails; with -force it goes on. Returns the exit status of the line that failed, the
-    worst one with -force. Raises OSError when standard output fails.
+    It ends with the first line that fails; with -force it goes on. Returns the exit status, as `ip` does: 255 when the
+    words of a line make no sense, 1 when it failed otherwise. Raises OSError when standard output fails.
     """
     if words:
-        return complain(f'Error: "{words.take()}" is a garbage.', "with -b, the commands stand in the file", 1)
+        return complain(f'Error: "{words.take()}" is a garbage.', "with -b, the commands stand in the file", 255)
     try:
         file = _open(name)
     except OSError as error:
@@ -31,7 +31,7 @@ def batch(name: str, words: Words, session: Session) -> int:
             session.output.flush()  # what was done is seen, whatever comes next
             if status:
                 complain(f"Command failed {name}:{number}", None, status)
-                worst = max(worst, status)
+                worst = max(worst, 255 if status == 255 else 1)
                 if not session.options.force:
                     break
     return worst
@@ -50,7 +50,7 @@ def _line(line: str | None, session: Session) -> int:
     try:
         words = split(line)
     except UsageError as error:
-        return complain(str(error), error.hint, 1)
+        return complain(str(error), error.hint, error.status)
     return attempt(Words(words), session) if words else 0
 
 

@@ -276,8 +276,8 @@ def help_all() -> str:
             "",
             *(f"  {option.shown:<15} {option.text}" for option in OPTIONS),
             "",
-            "Words may be abbreviated. The status is 0, or 1 when the words make no sense or",
-            "nobody listens, or 2 when the daemon or the kernel refuses.",
+            "Words may be abbreviated. The status is 0; 255 when the words make no sense, 1",
+            "when the link or the daemon is not there, 2 when daemon or kernel refuse.",
         ]
     )
 

@@ -43,11 +43,11 @@ def _read(name: str) -> list[Any]:
                 text = file.read().decode()
         pairs = tomllib.loads(text).get("pair", [])
     except OSError as error:
-        raise UsageError(f'Cannot open file "{name}" for reading: {error.strerror}') from None
+        raise UsageError(f'Cannot open file "{name}" for reading: {error.strerror}', status=1) from None
     except ValueError as error:  # no UTF-8, no TOML; it names the line
-        raise UsageError(f"{name}: {error}") from None
+        raise UsageError(f"{name}: {error}", status=1) from None
     if not isinstance(pairs, list):
-        raise UsageError(f"{name}: pair is not a list of tables", hint="write [[pair]], with two brackets")
+        raise UsageError(f"{name}: pair is not a list of tables", "write [[pair]], with two brackets", 1)
     return pairs
 
 
@@ -90,7 +90,7 @@ def _write(name: str, text: str) -> None:
         else:
             _replace(path, text)
     except OSError as error:
-        raise UsageError(f'Cannot write file "{name}": {error.strerror}') from None
+        raise UsageError(f'Cannot write file "{name}": {error.strerror}', status=1) from None
 
 
 def _replace(path: str, text: str) -> None:

@@ -24,12 +24,13 @@ WORKER: Final = "worker"
 class UsageError(Exception):
     """Raised when the words make no sense; the text is what `ip` would say, naming the word.
 
-    hint: what to do about it, or None.
+    hint: what to do about it, or None. status: with which vethctl ends, as `ip` does.
     """
 
-    def __init__(self, text: str, hint: str | None = None) -> None:
+    def __init__(self, text: str, hint: str | None = None, status: int = 255) -> None:
         super().__init__(text)
         self.hint = hint
+        self.status = status
 
 
 class GrammarError(UsageError):

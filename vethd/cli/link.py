@@ -41,7 +41,7 @@ def read_add(words: Words, request: Request) -> None:
         word = look(*section, "placement", *_END, *_PAIR)
         if word == "type":
             if not words.exact("veth"):
-                raise UsageError(f'Error: Unknown device type "{words.take()}".', "vethd makes pairs of type veth")
+                raise UsageError(f'Error: Unknown device type "{words.take()}".', "vethd makes pairs of type veth", 2)
             typed = True
         elif word == "peer":
             end = params["b"] = {}
@@ -54,7 +54,7 @@ def read_add(words: Words, request: Request) -> None:
         else:
             raise garbage(words.take())
     if not typed:
-        raise UsageError('Not enough information: "type" argument is required', hint="add: type veth")
+        raise UsageError('Not enough information: "type" argument is required', "add: type veth", status=1)
 
 
 def change(words: Words, session: Session) -> None:

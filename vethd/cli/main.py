@@ -1,6 +1,7 @@
 """The command `vethctl`: options, then an object and a command, or a batch of them.
 
-Exit status as `ip`: 0 done, 1 the words make no sense or nobody listens, 2 the daemon or the kernel refused.
+Exit status as `ip`: 0 done, 255 the words make no sense, 1 the object, the link, the file or the daemon is not there,
+2 the daemon or the kernel refused.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def dispatch(words: Words, session: Session) -> int:
     for object_ in OBJECTS:
         if object_.name == name:
             return _run(object_, words, session)
-    raise UsageError(f'Object "{words.take()}" is unknown.', hint="vethctl help lists the objects")
+    raise UsageError(f'Object "{words.take()}" is unknown.', "vethctl help lists the objects", status=1)
 
 
 def _run(object_: Object, words: Words, session: Session) -> int:
@@ -79,11 +80,12 @@ def attempt(words: Words, session: Session) -> int:
     try:
         return dispatch(words, session)
     except UsageError as error:
-        return complain(str(error), error.hint, 1)
+        return complain(str(error), error.hint, error.status)
     except NotRunning as error:
         return complain(f"vethctl: {error}", None, 1)
     except RpcError as error:
-        return complain(f"Error: {error.message}" + (f" [{error.errno}]" if error.errno else ""), error.hint, 2)
+        status = 1 if error.kind == "no_such_link" else 2
+        return complain(f"Error: {error.message}" + (f" [{error.errno}]" if error.errno else ""), error.hint, status)
 
 
 def complain(text: str, hint: str | None, status: int) -> int:
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> int:
         options.read(words)
     except UsageError as error:
         hint = "vethctl -help lists the options" if isinstance(error, GrammarError) else error.hint
-        return complain(str(error), hint, 1)
+        return complain(str(error), hint, error.status)
     session = Session(options)
     try:
         if options.version:
@@ -114,7 +116,7 @@ def run(arguments: list[str]) -> int:
             return batch(options.batch, words, session)
         if not words:
             sys.stderr.write(help_all())
-            return 1
+            return 255
         return attempt(words, session)
     finally:
         session.close()

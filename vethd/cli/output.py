@@ -70,14 +70,14 @@ def columns(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0) 
 def table(tables: dict[str, dict[str, int]]) -> list[str]:
     """Per title a line of names and a line of numbers aligned under them, as `ip -s link` lays them out.
 
-    Tables made together have the same names, and get the same widths.
+    Tables made together have as many columns each, and get the same widths.
     """
-    rows = list(tables.values())
-    first, *others = rows[0]
-    widths = [max(7, len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]]
-    widths[0] = max(10, widths[0], *(len(f"{title} {first}") for title in tables))
+    cells = [cell for row in tables.values() for cell in (row.keys(), map(str, row.values()))]
+    widths = [max(7, *map(len, column)) for column in zip(*cells, strict=True)]
+    widths[0] = max(10, widths[0], *(len(f"{title} {next(iter(row))}") for title, row in tables.items()))
     lines: list[str] = []
     for title, row in tables.items():
+        first, *others = row
         names = [first.rjust(widths[0] - len(title)), *map(str.rjust, others, widths[1:])]
         lines.append(f"    {title}{' '.join(names)}")
         lines.append(f"    {' '.join(map(str.rjust, map(str, row.values()), widths))}")

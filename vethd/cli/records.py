@@ -52,8 +52,7 @@ def _row(pair: Row, letter: str, other: str, counters: Row | None, detail: int) 
     if counters is not None and detail:
         mine = counters[letter]
         row["stats64"] = {
-            "rx": {name: mine[f"rx_{name}"] for name in ("bytes", "packets", "dropped")},
-            "tx": {name: mine[f"tx_{name}"] for name in ("bytes", "packets", "dropped")},
+            way: {name: mine.get(f"{way}_{name}", 0) for name in names} for way, names in _STATS64.items()
         }
         if detail > 1:
             row["wire"] = {name: mine[name] for name in ("read", "delivered", "merged", "dropped", "queued")}
@@ -70,7 +69,8 @@ def link_record(row: Row, output: Output, details: bool) -> list[str]:
         f"{row['ifindex']}: {output.paint(plain(row['ifname']), 'ifname')}: <{','.join(row['flags'])}>"
         f" mtu {row['mtu']} state {output.paint(row['operstate'], row['operstate'])} qlen {row['txqlen']}"
         f" netns {netns_name(row)}",
-        f"    link/ether {output.paint(row['address'], 'address')} brd {row['broadcast']} peer {other}",
+        f"    link/ether {output.paint(row['address'], 'address')}"
+        f" brd {output.paint(row['broadcast'], 'address')} peer {other}",
     ]
     if row["labels"]:
         lines.append("    label " + " ".join(plain(f"{name}={value}") for name, value in row["labels"].items()))
@@ -80,7 +80,8 @@ def link_record(row: Row, output: Output, details: bool) -> list[str]:
     if details:
         lines += _details(row)
     if "stats64" in row:
-        lines += table({"RX:": row["stats64"]["rx"], "TX:": row["stats64"]["tx"]})
+        rx, tx = (row["stats64"][way].values() for way in ("rx", "tx"))
+        lines += table({"RX:": dict(zip(_RX_COLUMNS, rx, strict=True)), "TX:": dict(zip(_TX_COLUMNS, tx, strict=True))})
     if "wire" in row:
         lines.append(f"    to {other}")
         lines += table({"wire:": row["wire"]})
@@ -102,6 +103,13 @@ def _details(row: Row) -> list[str]:
     ]
 
 
+#: As `ip -j -s link` has them; what is neither bytes, packets nor dropped is always 0, as with kernel veth.
+_STATS64 = {
+    "rx": ("bytes", "packets", "errors", "dropped", "over_errors", "multicast"),
+    "tx": ("bytes", "packets", "errors", "dropped", "carrier_errors", "collisions"),
+}
+_RX_COLUMNS = ("bytes", "packets", "errors", "dropped", "missed", "mcast")
+_TX_COLUMNS = ("bytes", "packets", "errors", "dropped", "carrier", "collsns")
 _QUEUE_COLUMNS = ("queue", "worker", "read", "delivered", "merged", "dropped")
 
 

@@ -1,6 +1,6 @@
 """`vethd doctor`: what this machine offers vethd, feature by feature, and what to do about what is missing.
 
-A check is a function that returns one `Finding`; `CHECKS` lists them in the order of the report. A check looks at the
+A check is a function that returns one `Finding`; `checks` lists them in the order of the report. A check looks at the
 machine itself, not at what should follow from a version number, and changes nothing. Nothing is imported before the
 check that needs it, so that a missing package is a finding as well.
 """
@@ -16,10 +16,10 @@ import os
 import platform
 import re
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -28,6 +28,7 @@ from vethd.errors import VethdError, tun_missing
 from vethd.host import capabilities as caps
 
 if TYPE_CHECKING:
+    from vethd.config import Config
     from vethd.frameio.choice import Wanted
 
 T = TypeVar("T")
@@ -197,13 +198,27 @@ def worker_user() -> Finding:
     return Finding("worker user", True, True, user.pw_name)
 
 
-def open_files() -> Finding:
-    """The daemon may have as many open files as pairs and clients need, by default."""
+def configuration(path: Path | None) -> Finding:
+    """The configuration is valid. path: the main file, None for the default one."""
     try:
-        from vethd.config import LimitConfig
+        from vethd.configfiles import ConfigError, load
+    except ImportError as error:
+        return Finding("configuration", False, True, "not tried", f"see {error.name}")
+    try:
+        files = load(path).files
+    except ConfigError as error:
+        first, *others = map(str, error.findings)
+        found = f"{first}, and {len(others)} more" if others else first
+        return Finding("configuration", False, True, found, "`vethd check-config` says all that is wrong with it")
+    return Finding("configuration", True, True, ", ".join(map(str, files)) or "no file, so the defaults hold")
+
+
+def open_files(path: Path | None) -> Finding:
+    """The daemon may have as many open files as its pairs and clients need. path: as for `configuration`."""
+    try:
+        limits, (_soft, hard) = _config(path).limits, resource.getrlimit(resource.RLIMIT_NOFILE)
     except ImportError as error:
         return Finding("open files", False, False, "not tried", f"see {error.name}")
-    limits, (_soft, hard) = LimitConfig(), resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * limits.max_pairs + limits.clients + _OWN_FILES
     pairs = max(0, (hard - limits.clients - _OWN_FILES) // 2)
     found = f"{hard}: enough for {pairs} pairs of one queue, and {limits.clients} clients"
@@ -212,29 +227,34 @@ def open_files() -> Finding:
     return Finding("open files", ok, False, found, None if ok else remedy)
 
 
-def control_socket() -> Finding:
-    """The directory of the control socket is there, or can be made, and is nobody else's."""
+def control_socket(path: Path | None, socket: str | None) -> Finding:
+    """The directory of the control socket is there, or can be made, and is nobody else's.
+
+    path: as for `configuration`. socket: where it is, whatever the configuration says; None where that counts.
+    """
+    what = "control socket"
     try:
         from vethd.rpc.server import UnsafeDirectory, check_directory
+
+        place = Path(socket or _config(path).socket)
     except ImportError as error:
-        return Finding("control socket", False, True, "not tried", f"see {error.name}")
+        return Finding(what, False, True, "not tried", f"see {error.name}")
     from vethd.rpc.client import DEFAULT_SOCKET
 
-    path = Path(os.environ.get("VETHD_SOCKET") or DEFAULT_SOCKET)
-    what, directory = "control socket", path.parent
+    directory = place.parent
     try:
-        check_directory(path)
+        check_directory(place)
     except UnsafeDirectory as error:
         return Finding(what, False, True, str(error), error.hint)
     except FileNotFoundError:
-        if str(path) != DEFAULT_SOCKET:
+        if str(place) != DEFAULT_SOCKET:
             return Finding(what, False, True, f"{directory} is not there", f"mkdir {directory}")
         directory = directory.parent  # where the daemon makes it
     except OSError as error:
-        return Finding(what, False, True, f"{directory}: {error.strerror}", "choose another path: $VETHD_SOCKET")
+        return Finding(what, False, True, f"{directory}: {error.strerror}", "choose another path")
     if not os.access(directory, os.W_OK | os.X_OK):
-        return Finding(what, False, True, f"{directory} is not writable", f"make {path.parent} beforehand, writable")
-    return Finding(what, True, True, str(path))
+        return Finding(what, False, True, f"{directory} is not writable", f"make {place.parent} beforehand, writable")
+    return Finding(what, True, True, str(place))
 
 
 def datapath() -> Finding:
@@ -259,7 +279,7 @@ def batches() -> Finding:
 def worker() -> Finding:
     """A worker starts, and gives up its privileges."""
     try:
-        ready = asyncio.run(_ask_worker("auto"))
+        ready = _worker_says("auto")
     except VethdError:
         return Finding("worker", False, True, "not tried", "see worker user")
     if isinstance(ready, str):
@@ -270,9 +290,11 @@ def worker() -> Finding:
 def io_uring() -> Finding:
     """A worker can make a ring; asked of a worker, since root may what workers may not."""
     try:
-        ready = asyncio.run(_ask_worker("uring"))
+        ready = _worker_says("auto")
     except VethdError:
         return Finding("io_uring", False, False, "not tried", "see worker user")
+    if not isinstance(ready, str) and ready["frameio"] != "uring":
+        ready = _worker_says("uring")  # it says what to do
     if isinstance(ready, str):
         return Finding("io_uring", False, False, ready, "see worker")
     if ready["op"] == "unable":
@@ -280,24 +302,13 @@ def io_uring() -> Finding:
     return Finding("io_uring", True, False, ready["why"].rpartition("; ")[2])
 
 
-CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
-    kernel,
-    capabilities,
-    *(partial(package, module) for module in PACKAGES),
-    namespaces,
-    all_nsid,
-    tun,
-    tap,
-    offloads,
-    steering,
-    worker_user,
-    worker,
-    control_socket,
-    open_files,
-    datapath,
-    batches,
-    io_uring,
-)
+def checks(path: Path | None, socket: str | None) -> Iterator[Callable[[], Finding]]:
+    """All of them. path, socket: as for `control_socket`."""
+    yield from (kernel, capabilities)
+    yield from (partial(package, module) for module in PACKAGES)
+    yield from (namespaces, all_nsid, tun, tap, offloads, steering, worker_user, worker)
+    yield from (partial(configuration, path), partial(control_socket, path, socket), partial(open_files, path))
+    yield from (datapath, batches, io_uring)
 
 
 def features() -> dict[str, str]:
@@ -305,6 +316,17 @@ def features() -> dict[str, str]:
     found = [check() for check in (tun, steering)]
     there = dict.fromkeys(("network namespaces", "events of all namespaces"), "yes")
     return there | {each.feature: "yes" if each.ok else f"{each.found} ({each.remedy})" for each in found}
+
+
+def _config(path: Path | None) -> Config:
+    """What the configuration says, or would where it is not valid. Raises ImportError."""
+    from vethd.config import Config
+    from vethd.configfiles import ConfigError, load
+
+    try:
+        return load(path).config
+    except ConfigError:
+        return Config()
 
 
 def _apart(call: Callable[[], T]) -> T:
@@ -351,6 +373,12 @@ def _allowance(error: OSError, needed: tuple[str, ...], calls: str) -> str:
     return f"let the seccomp profile, or the security module, allow {calls}"
 
 
+@cache
+def _worker_says(frameio: Wanted) -> dict[str, Any] | str:
+    """What `_ask_worker` returns, asked once. Raises WorkerFailed."""
+    return asyncio.run(_ask_worker(frameio))
+
+
 async def _ask_worker(frameio: Wanted) -> dict[str, Any] | str:
     """The first message of a worker, `ready` or `unable`; in words why, when it died without one."""
     from vethd.worker.child import Child, WorkerDied
@@ -366,9 +394,12 @@ async def _ask_worker(frameio: Wanted) -> dict[str, Any] | str:
     return said
 
 
-def examine(as_json: bool) -> tuple[str, int]:
-    """Make every check. Returns the report, and the exit status: 0 when vethd can run here, else 1."""
-    findings = [check() for check in CHECKS]
+def examine(path: Path | None, socket: str | None, as_json: bool) -> tuple[str, int]:
+    """Make every check. Returns the report, and the exit status: 0 when vethd can run here, else 1.
+
+    path: main file of the configuration, None for the default one. socket: has the last word before it.
+    """
+    findings = [check() for check in checks(path, socket)]
     status = 0 if all(finding.ok for finding in findings if finding.needed) else 1
     if as_json:
         return json.dumps([asdict(finding) for finding in findings], indent=2), status

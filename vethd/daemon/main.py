@@ -35,7 +35,8 @@ def main() -> None:
     """
     options = parser().parse_args()
     if options.command == "doctor":
-        report, status = examine(options.json)
+        socket = options.socket or os.environ.get("VETHD_SOCKET") or None
+        report, status = examine(options.config, socket, options.json)
         print(report)
         sys.exit(status)
     if options.command == "check-config":

@@ -220,10 +220,20 @@ class Follower:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self._events_lost = True
+                self._loop.call_soon(self._listen_again)
                 continue
             if not self._events_lost:
                 for message, kind, _sequence in rtnl.split(data):
                     self._event(message, kind, nsid)
+
+    def _listen_again(self) -> None:
+        """Once more add the reader: uvloop drops it after an error of the socket, which is what lost events are.
+
+        Source: uv__poll_io in libuv's poll.c and UVPoll._fatal_error in uvloop's handles/poll.pyx.
+        """
+        if self._events is not None and self._events.fileno() >= 0:
+            self._loop.remove_reader(self._events.fileno())
+            self._loop.add_reader(self._events.fileno(), self._readable)
 
     def _resync(self) -> None:
         """Ask every end. Only once the socket is empty: until then the kernel drops all further events without a word,

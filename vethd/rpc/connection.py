@@ -156,13 +156,22 @@ class Connection:
         self._read_off()
 
     def _readable(self) -> None:
+        more = self._take()
+        # A client that hangs up without having read everything leaves an error behind, after which uvloop drops the
+        # reader (uv__poll_io, UVPoll._fatal_error). All that it sent is there: nothing is to be waited for.
+        if more and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            while self._take():
+                pass
+
+    def _take(self) -> bool:
+        """Receive once; whether to receive again."""
         try:
             data, fds = receive(self.sock, _CHUNK, MAX_FDS + 1)  # one more than allowed tells that it is too many
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self.close()
-            return
+            return False
         if self.peer.role is Role.NOTHING:
             _close_all(fds)
             fds = []
@@ -180,6 +189,7 @@ class Connection:
         if self._task is None and self._requests:
             self._task = self._loop.create_task(self._work())
         self._close_if_done()
+        return not self._no_more and not self._closed
 
     def _split(self, data: bytes, fds: list[int]) -> None:
         """Take what was received apart into requests; the rest of an unfinished line is kept.

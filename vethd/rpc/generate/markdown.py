@@ -27,14 +27,14 @@ Schema = dict[str, Any]
 def filled(page: str, document: Schema) -> str:
     """The page with its generated parts made anew. document: the OpenRPC one."""
     parts = {
-        "contents": _contents,
-        "errors": lambda _document: _errors(),
-        "events": lambda _document: _events(),
-        "limits": lambda _document: _limits(),
-        "methods": _methods,
-        "records": _records,
+        "contents": _contents(document),
+        "errors": _errors(),
+        "events": _events(),
+        "limits": _limits(),
+        "methods": _methods(document),
+        "records": _records(document),
     }
-    return _PART.sub(lambda part: part[1] + "\n".join(parts[part[2]](document)) + "\n" + part[3], page)
+    return _PART.sub(lambda part: part[1] + "\n".join(parts[part[2]]) + "\n" + part[3], page)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -150,7 +150,7 @@ def _methods(document: Schema) -> Iterator[str]:
         if record in own:
             yield "Result:"
             yield ""
-            yield from _fields(document["components"]["schemas"][record], "field")
+            yield from _fields(document["components"]["schemas"][record])
         else:
             yield f"Result: {_type(schema)}."
         yield ""
@@ -205,7 +205,7 @@ def _records(document: Schema) -> Iterator[str]:
         yield ""
         yield schemas[name]["description"]
         yield ""
-        yield from _fields(schemas[name], "field")
+        yield from _fields(schemas[name])
         yield ""
 
 
@@ -229,12 +229,12 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(item)
 
 
-def _fields(schema: Schema, head: str) -> Iterator[str]:
+def _fields(schema: Schema) -> Iterator[str]:
     """The fields of a record: of parameters it is worth saying which must be there, of results which may not."""
     required, is_result = schema.get("required", []), schema.get("additionalProperties") is not False
     mark = " (not always)" if is_result else " (required)"
     yield from _table(
-        (head, "type", "meaning"),
+        ("field", "type", "meaning"),
         (
             (
                 f"`{name}`{mark if (name in required) is not is_result else ''}",
