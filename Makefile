@@ -5,7 +5,7 @@
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
 #   make man              manual pages, into build/man
 #   make generate         docs/rpc.md and the client's types, from the methods' rows
-#   make fuzz [MINUTES=10]  hostile clients, for so long
+#   make fuzz [MINUTES=10]  hostile clients, for that long and until the round is done
 
 PYTHON ?= /usr/bin/python3
 VENV := .venv

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "not_permitted": "rpc/test_access.py",
     "shutting_down": "daemon/test_stop.py",
     "worker_failed": "daemon/test_start.py",
+    "reexec_failed": "daemon/reexec/test_failures.py",
     "listener_too_slow": "rpc/test_events_slow.py",
     "timed_out": "rpc/test_timeouts.py",
     "token_reused": "rpc/test_tokens.py",
@@ -89,6 +90,7 @@ def test_codes_never_change() -> None:
         "token_reused": -32015,
         "cursor_expired": -32016,
         "stale_generation": -32014,
+        "reexec_failed": -32019,
     }
 
 

@@ -170,6 +170,12 @@ class StaleGeneration(VethdError):
     code, kind, summary = -32014, "stale_generation", "the pair has changed meanwhile"
 
 
+class ReexecFailed(VethdError):
+    """Raised when the daemon's program can't be replaced; the daemon goes on as before."""
+
+    code, kind, summary = -32019, "reexec_failed", "the daemon's program was not replaced"
+
+
 KINDS: Final[tuple[type[VethdError], ...]] = (
     ParseError,
     InvalidRequest,
@@ -194,6 +200,7 @@ KINDS: Final[tuple[type[VethdError], ...]] = (
     TokenReused,
     CursorExpired,
     StaleGeneration,
+    ReexecFailed,
 )
 
 

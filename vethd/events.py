@@ -194,6 +194,13 @@ _ROWS: Final = (
         "sysctl.set changed limits of the backlog",
         {"values": "the new values by name, with `net.core.` before"},
     ),
+    EventRow(
+        "daemon",
+        "reexec",
+        "daemon",
+        "the daemon's program is being replaced; links stay, and events go on with another server_id",
+        {},
+    ),
     EventRow("daemon", "stopping", "daemon", "the daemon ends; no event comes after this", {}),
 )
 

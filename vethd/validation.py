@@ -56,6 +56,8 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem
         path = tuple(part for part in problem["loc"] if part not in _NO_PART)
         hint = None
         if problem["type"] == "extra_forbidden":
+            if problem["loc"][-1] in _NO_PART:  # somebody's field is really called so
+                path += problem["loc"][-1:]
             place = "".join(f" in {part}" for part in reversed(path[:-1]) if isinstance(part, str))
             hint = f"known{place}: {', '.join(_fields(model, path[:-1])) or 'nothing'}"
         yield Problem(path, _message(problem), hint)

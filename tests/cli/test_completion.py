@@ -99,6 +99,17 @@ def test_what_the_daemon_knows(shared_daemon: Daemon, netns: Namespaces) -> None
     assert "net.core.netdev_budget" in found(*here, "sysctl", "net.")
 
 
+def test_namespaces_are_those_of_the_machine_and_those_of_the_daemon(
+    shared_daemon: Daemon, netns: Namespaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, blue, empty = netns.make(), netns.make(), netns.make()
+    make_pair(shared_daemon, red, blue, up=False, placement="inside")
+    words = ("-S", str(shared_daemon.socket), "link", "show", "netns", "")
+    assert {red, blue, empty} <= set(found(*words))
+    monkeypatch.setattr("vethd.cli.complete._namespaces", set)
+    assert set(found(*words)) == {red, blue}
+
+
 def test_names_that_would_trouble_a_terminal_are_left_out(shared_daemon: Daemon, netns: Namespaces) -> None:
     red = netns.make()
     make_pair(shared_daemon, red, red, up=False, placement="inside", a={"ifname": "vt\033[1m"}, b={"ifname": "vt;x"})
@@ -169,6 +180,7 @@ def test_a_shell_completes(shell: Shell, shared_daemon: Daemon, netns: Namespace
     shared_daemon.call("link.set", {"pair": pair.uuid, "set": {"labels": {"role": "web"}}})
     shell.completed("vethctl so", "ftnet")
     shell.completed("vethctl link show vtc", "able")
+    shell.completed(f"vethctl link show netns {red[:-2]}", red[-2:])
     shell.completed("vethctl link show label ro", "le=web")
     shell.completed("vethctl link show label role=", "web")
     shell.completed("vethctl link show vtx", r"\;id")

@@ -180,7 +180,7 @@ def test_what_is_wrong_is_said_before_the_screen_changes(shared_daemon: Daemon) 
     command = [str(PROGRAMS / "vethctl"), "-S", str(shared_daemon.socket), "top", "vtr-none"]
     with on_terminal(command) as terminal:
         text = terminal.read_all()
-        assert terminal.process.wait(10) == 2
+        assert terminal.process.wait(10) == 1
     assert text.startswith('Error: Cannot find device "vtr-none"')
 
 

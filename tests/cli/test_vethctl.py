@@ -230,7 +230,7 @@ def test_an_ambiguous_name_is_refused_with_the_list(shared_daemon: Daemon, netns
         ),
         (
             ("link", "add", "vtrx", "type", "veth", "label", "a b=c"),
-            ["Error: labels.a b.[key]: must match pattern '^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$', not \"a b\""],
+            ["Error: labels.a b: must match pattern '^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$', not \"a b\""],
         ),
     ],
 )
@@ -330,6 +330,14 @@ def test_a_daemon_that_does_not_run(tmp_path: Path) -> None:
         stale.bind(str(path))
     answer = run(VETHCTL, "-S", str(path), "link", check=False)
     refused(answer, 1, f"vethctl: {path}: Connection refused. Is vethd running, and is this its socket?")
+
+
+def test_a_socket_that_is_out_of_reach(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    tmp_path.chmod(0o700)
+    mortal = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    answer = run(*mortal, VETHCTL, "-S", str(tmp_path / "sock"), "link", check=False)
+    refused(answer, 1, f"vethctl: {tmp_path}/sock: Permission denied. May you enter its directory?")
 
 
 # -- where the output goes --------------------------------------------------------------------------------------------

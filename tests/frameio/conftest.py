@@ -1,6 +1,7 @@
 """Fixtures for tests of frame I/O: TAPs in namespaces of their own, and proof that nothing of them is left."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from tests.frameio.taps import Taps
 from tests.frameio.ways import WAYS, MakeFrameIO
 from tests.kit import netns as kit_netns
 from tests.kit.netns import Namespaces
+from tests.kit.processes import open_files
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +21,9 @@ def _names_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_is_leaked() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = Counter(open_files(os.getpid()))
     yield
-    assert len(os.listdir("/proc/self/fd")) == before, "a file descriptor was left open"
+    assert not Counter(open_files(os.getpid())) - before, "a file descriptor was left open"
 
 
 @pytest.fixture

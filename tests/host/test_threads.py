@@ -115,6 +115,6 @@ async def test_the_staging_namespace_goes_with_the_threads() -> None:
     await made.follow(int)
     await made.reap(int)
     await asyncio.to_thread(made.close)
-    assert {thread.name for thread in threading.enumerate()} - names <= {"asyncio_0"}
+    assert {thread.name for thread in threading.enumerate()} - names <= {"uvloop_0"}
     tasks = [os.stat(f"/proc/self/task/{task}/ns/net").st_ino for task in os.listdir("/proc/self/task")]
     assert identity[1] not in tasks

@@ -133,13 +133,24 @@ class Daemon:
                 os.kill(process.pid, signal.SIGKILL)
         assert not survivors(family)
 
+    def reexec(self) -> None:
+        """Let it replace its program, and return when the next one answers."""
+        with RpcClient(self.socket) as client:
+            before = client.call("daemon.reexec")["server_id"]
+        self.hang_up()
+        assert self.call("daemon.info")["server_id"] != before, f"the program was not replaced\n{self.log()}"
+
+    def hang_up(self) -> None:
+        """Close the kept connection; the next call opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def _forget(self) -> int:
         assert self._process is not None
         code = self._process.wait()
         self._process = None
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self.hang_up()
         return code
 
     def _new_links(self) -> list[str]:

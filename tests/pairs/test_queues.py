@@ -15,11 +15,11 @@ from tests.kit.netns import Namespaces
 from tests.kit.packets import PacketSocket
 from tests.kit.pairs import Pair, make_pair, make_pair_between_fresh
 from tests.kit.processes import tap_fds
-from tests.kit.rpc import RpcError
 from tests.kit.waiting import eventually
 from tests.pairs.flows import FLOWS, flow_frame, number_in
 from tests.pairs.killing import stopped
 from tests.pairs.watching import wait_gone, works
+from vethd.rpc.client import RpcError
 
 QUEUES = 4
 PLACEMENTS = ("move", "inside")
@@ -104,7 +104,7 @@ def test_a_pair_counts_once_per_queue(start_daemon: Callable[..., Daemon], netns
     with pytest.raises(RpcError, match="numqueues 4: 3 queues are left, of 5 for all pairs together") as caught:
         make_pair(daemon, where, where, placement="inside", numqueues=4)
     assert caught.value.kind == "limit_reached"
-    assert "max_pairs" in caught.value.data["hint"]
+    assert "max_pairs" in str(caught.value.hint)
     make_pair(daemon, where, where, placement="inside", numqueues=3)
     with pytest.raises(RpcError, match="5 pairs exist already"):
         make_pair(daemon, where, where, placement="inside")
@@ -183,7 +183,7 @@ def test_vethctl_shows_the_queues(several: Daemon, netns: Namespaces) -> None:
     assert first["workers"] == [0, 1, 2]
     assert [queue["queue"] for queue in first["queues"]] == [0, 1, 2]
     text = several.ctl("-s", "-s", "-d", "link", "show").out
-    assert " numqueues 3 workers 0 1 2 gro off\n" in text
+    assert " numqueues 3 workers 0 1 2 " in text
     assert text.count("  queue  worker") == 2
     assert "pairs 1 queues 1" in several.ctl("daemon", "info").out
 

@@ -24,9 +24,13 @@ class ClockLoop:
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back once `delay` seconds have passed by this clock."""
-        timer = asyncio.TimerHandle(self._now + delay, callback, (), self._loop)
+        loop: Any = self
+        timer = asyncio.TimerHandle(self._now + delay, callback, (), loop)
         self._timers.append(timer)
         return timer
+
+    def _timer_handle_cancelled(self, _timer: asyncio.TimerHandle) -> None:
+        """Called by the timer."""
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass; each timer that becomes due fires at its time."""

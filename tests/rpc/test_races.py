@@ -40,6 +40,10 @@ def test_one_of_two_gets_the_names_and_one_of_two_deletes_them(
     talks = talker(), talker()
     wishes = ends(red, "vtrx", "vtry"), ends(red, "vtry", "vtrx") if swapped else ends(red, "vtrx", "vtry")
     names: Sequence[dict[str, Any]] = {"ifname": "vtrx", "netns": red}, {"ifname": "vtry", "netns": red}
+    assert shared_daemon.pairs() == []  # asked on a connection that is kept
+    for talk in talks:
+        talk.say(request(1, "link.list"))
+        talk.hear(ANYTHING)  # so it is accepted, and counted
     before = len(open_files(shared_daemon.pid))
     for n in range(ROUNDS):
         turn = 1 if n % 2 else -1

@@ -21,8 +21,8 @@ from tests.pairs.house import House, held, soon
 from tests.pairs.killing import DIED, NO_DELAY, kill_worker, log_lines, spares, stopped, wait_spare, wait_workers
 from tests.rpc.talk import Talk, refused, request, result
 from vethd.config import SysctlConfig
+from vethd.pairs.slot import Slot
 from vethd.pairs.spec import EndSpec, PairSpec
-from vethd.pairs.workers import Workers
 from vethd.rpc.schema.stats import SysctlSetParams
 
 FRAMES = 60  # fewer than dev_weight is by default: a worker that finds them waiting takes all of them at once
@@ -171,7 +171,7 @@ async def test_a_successor_that_is_about_to_serve_hears_of_the_change_and_so_do_
 ) -> None:
     house, may_go_on, told = House(tmp_path), asyncio.Event(), []
     house.expect(*DIED)
-    add = Workers._add
+    add = Slot.add
 
     async def add_later(*args: Any) -> None:
         told.append("asked")
@@ -187,7 +187,7 @@ async def test_a_successor_that_is_about_to_serve_hears_of_the_change_and_so_do_
         ((slot, ready),) = house.supervisor.workers.serving()
         set_method: Any = next(row for row in house.supervisor.methods.table if row.name == "sysctl.set")
         seq = house.supervisor.journal.seq
-        with patch.object(Workers, "_add", lambda *args: asyncio.ensure_future(add_later(*args))):
+        with patch.object(Slot, "add", lambda *args: asyncio.ensure_future(add_later(*args))):
             os.kill(ready["pid"], signal.SIGKILL)
             await soon(lambda: told, bool, "the successor is told its queues")
             assert slot.child is not None

@@ -100,6 +100,18 @@ async def test_another_request_with_the_token_is_refused_also_while_the_first_ru
         assert await first == 1
 
 
+async def test_results_are_handed_on_oldest_first() -> None:
+    old, new, never = Tokens(), Tokens(kept=1), Work()
+    for number in range(2):
+        await old.once(number, "T", b"x", at_once([number]))
+    new.adopt(old.answered())
+    assert await new.once(1, "T", b"x", never) == [1]
+    with pytest.raises(TokenReused):
+        await new.once(1, "T", b"y", never)
+    assert await new.once(0, "T", b"x", at_once("done again")) == "done again"
+    assert never.begun == 0
+
+
 async def test_users_have_tokens_of_their_own() -> None:
     tokens = Tokens()
     assert await tokens.once(0, "T", b"x", at_once("root's")) == "root's"
@@ -147,8 +159,8 @@ def test_the_fingerprint_is_that_of_method_parameters_and_what_they_stand_for() 
 def test_link_add_and_link_del_are_done_once(shared_daemon: Daemon, netns: Namespaces) -> None:
     red = netns.make()
     add = {"a": {"netns": red}, "b": {"netns": red}, "placement": "inside", "token": "test-add"}
-    made = shared_daemon.call("link.add", add)
-    with shared_daemon.connect() as another:
+    with shared_daemon.connect() as one, shared_daemon.connect() as another:
+        made = one.call("link.add", add)
         assert another.call("link.add", dict(reversed(add.items()))) == made
     assert [pair["pair"] for pair in shared_daemon.pairs()] == [made["pair"]]
     delete = {"pair": made["pair"], "token": "test-del"}
@@ -157,7 +169,8 @@ def test_link_add_and_link_del_are_done_once(shared_daemon: Daemon, netns: Names
     assert all_links(red).keys() == {"lo"}
     with pytest.raises(RpcError, match="no_such_link"):
         shared_daemon.call("link.del", {"pair": made["pair"]})
-    assert shared_daemon.call("link.add", add) == made, "a retry makes nothing, also when the pair is gone"
+    with shared_daemon.connect() as one:
+        assert one.call("link.add", add) == made, "a retry makes nothing, also when the pair is gone"
     assert shared_daemon.pairs() == []
 
 

@@ -68,6 +68,7 @@ def test_an_unknown_field_is_refused_by_name_and_changes_nothing(shared_daemon: 
     )
     @given(place=st.sampled_from(places_of(method)), name=st.text(max_size=20), value=st.sampled_from((None, 1, {})))
     @example(place=places_of(method)[0], name="__class__", value="x")
+    @example(place=places_of(method)[0], name="<object>", value=None)
     def refuse(place: tuple[Path, set[str]], name: str, value: Any) -> None:
         path, known = place
         if name in known:

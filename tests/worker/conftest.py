@@ -1,6 +1,7 @@
 """Fixtures for tests of the worker: processes, ends, and proof after each test that nothing of them is left."""
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.frameio.taps import Taps
 from tests.frameio.ways import WAYS, MakeFrameIO
 from tests.kit import netns as kit_netns
 from tests.kit.netns import Namespaces
-from tests.kit.processes import descendants
+from tests.kit.processes import descendants, open_files
 from tests.worker.bench import Bench
 from tests.worker.ends import StandIn
 from tests.worker.subject import ENDS, Worker
@@ -30,10 +31,10 @@ def _names_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     """A test leaves neither a descriptor nor a process."""
-    descriptors, processes = len(os.listdir("/proc/self/fd")), set(descendants(os.getpid()))
+    descriptors, processes = Counter(open_files(os.getpid())), set(descendants(os.getpid()))
     yield
     assert set(descendants(os.getpid())) == processes, "a process was left"
-    assert len(os.listdir("/proc/self/fd")) == descriptors, "a file descriptor was left open"
+    assert not Counter(open_files(os.getpid())) - descriptors, "a file descriptor was left open"
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def carry(counters: Counters, make: MakeFrameIO, senders: list[StandIn], receive
         bench.finish()
         return len(bench.frameio.delivered)
 
-    return asyncio.run(talk())
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # that of uvloop calls io_uring_enter itself
+        return runner.run(talk())
 
 
 @pytest.mark.parametrize("error", [errno.EINTR, errno.EAGAIN, errno.EBUSY], ids=errno.errorcode.get)

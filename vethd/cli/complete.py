@@ -128,12 +128,13 @@ def _values(kind: str, last: str, options: Options) -> list[str]:
     """Values of a kind: files, and what the daemon knows."""
     if kind == FILE:
         return _files(last)
+    here = _namespaces() if kind == NETNS else set()
     session = Session(options, within=_WITHIN)
     try:
         with Request() as request:
-            return sorted(_asked(kind, session, request))
+            return sorted(here | _asked(kind, session, request))
     except (NotRunning, RpcError, UsageError):
-        return []
+        return sorted(here)
     finally:
         session.close()
 
@@ -146,15 +147,22 @@ def _asked(kind: str, session: Session, request: Request) -> set[str]:
         return {str(row["worker"]) for row in session.call("softnet.get")["workers"]}
     if kind not in (LINK, NETNS, LABEL, LABEL_NAME):
         return set()
+    if kind != NETNS:
+        session.here(request)
+    pairs = session.call("link.list", request)
+    ends = [pair[letter] for pair in pairs for letter in ("a", "b")]
     if kind == NETNS:
-        return set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
-    pairs = session.call("link.list", session.here(request))
+        return {end["netns"] for end in ends if end["netns"]}
     if kind == LINK:
         inode = request.inode()
-        ends = [pair[letter] for pair in pairs for letter in ("a", "b")]
         return {end["ifname"] for end in ends if inode is None or end["netns_inode"] == inode}
     labels = [label for pair in pairs for label in pair["labels"].items()]
     return {f"{name}={value}" if kind == LABEL else name for name, value in labels}
+
+
+def _namespaces() -> set[str]:
+    """Those of `ip netns`, which need not have a link yet."""
+    return set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
 
 
 def _files(last: str) -> list[str]:

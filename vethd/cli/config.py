@@ -37,10 +37,10 @@ def _read(name: str) -> list[Any]:
 
     try:
         if name == "-":
-            text = sys.stdin.buffer.read().decode()
+            text = sys.stdin.buffer.read().decode("utf-8-sig")
         else:
             with open(name, "rb") as file:
-                text = file.read().decode()
+                text = file.read().decode("utf-8-sig")
         pairs = tomllib.loads(text).get("pair", [])
     except OSError as error:
         raise UsageError(f'Cannot open file "{name}" for reading: {error.strerror}', status=1) from None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Final
+from typing import Any
 
 from vethd.cli.grammar import Words
 from vethd.cli.output import Output, Row
 from vethd.cli.session import Session
-from vethd.rpc.client import NotRunning
-
-_REEXEC_WITHIN: Final = 60.0  # seconds until the new program answers
-_PAUSE: Final = 0.02  # seconds between two looks whether it does
+from vethd.errors import ReexecFailed
+from vethd.rpc.client import RpcError
 
 
 def info(words: Words, session: Session) -> None:
@@ -63,17 +60,11 @@ def reexec(words: Words, session: Session) -> None:
     words.end()
     before = session.call("daemon.reexec")["server_id"]
     session.close()
-    deadline = time.monotonic() + _REEXEC_WITHIN
-    while True:
-        try:
-            found = session.call("daemon.info")
-        except NotRunning:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            if found["server_id"] != before:
-                break
-            session.close()
-        time.sleep(_PAUSE)
+    found = session.call("daemon.info")  # its socket is open all the while: whoever serves next answers
+    if found["server_id"] == before:
+        hint = "the daemon goes on as before; its log says why"
+        raise RpcError(ReexecFailed.code, ReexecFailed.summary, {"kind": ReexecFailed.kind, "hint": hint})
     if session.output.json:
         session.output.value(found)
+    else:
+        print_info(found, session.output, session.options.details)

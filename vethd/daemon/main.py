@@ -32,6 +32,7 @@ def main() -> None:
     """Entry point of `vethd`. Exit status: 0 stopped by a signal, 1 a part did not start, 2 usage or configuration.
 
     `vethd doctor`: 0 vethd can run here, 1 it can't. `vethd check-config`: 0 it is valid, 2 it is not.
+    `vethd --check-takeover`: 0 it can be taken over, 1 or 2 it can't.
     """
     options = parser().parse_args()
     if options.command == "doctor":
@@ -67,6 +68,8 @@ def _run(options: argparse.Namespace) -> None:
             print(f"vethd: {finding}", file=sys.stderr)
         sys.exit(2)
     config = source.overrule(loaded.config)
+    if options.check_takeover is not None:
+        sys.exit(_check_takeover(options.check_takeover))
     _raise_nofile()
     log = logger(config.log)
     try:
@@ -76,6 +79,17 @@ def _run(options: argparse.Namespace) -> None:
     except (VethdError, AlreadyRunning, UnsafeDirectory, OSError) as error:
         print(f"vethd: {_reason(error, config)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_takeover(version: int) -> int:
+    """Say whether this program could take over from one whose state is of a version; the exit status."""
+    import vethd.daemon.supervisor  # noqa: F401 - whether it can be
+    from vethd.daemon.state import VERSION
+
+    if version == VERSION:
+        return 0
+    print(f"vethd: state of version {version} is not understood, only of version {VERSION}", file=sys.stderr)
+    return 2
 
 
 def _check_config(path: Path | None) -> int:
@@ -107,9 +121,10 @@ def _reason(error: Exception, config: Config) -> str:
 
 
 async def _serve(source: Source, loaded: Loaded, log: FilteringBoundLogger) -> None:
+    from vethd.daemon.handover import inherit
     from vethd.daemon.supervisor import Supervisor
 
-    await Supervisor(loaded.config, log, source, loaded.files).run()
+    await Supervisor(loaded.config, log, source, loaded.files, inherit(log)).run()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,6 +135,12 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("--socket", metavar="PATH", help="control socket; has the last word before $VETHD_SOCKET")
     words.add_argument("--version", action="version", version=f"vethd {__version__}")
+    words.add_argument(
+        "--check-takeover",
+        type=int,
+        metavar="VERSION",
+        help="say whether state of this version could be taken over from a running daemon, then exit",
+    )
     commands = words.add_subparsers(dest="command", metavar="COMMAND", title="without it, vethd serves; else")
     doctor = commands.add_parser("doctor", help="say what this machine lacks, and what to do about it")
     doctor.add_argument("--json", action="store_true", help="the same for programs")

@@ -67,9 +67,27 @@ class Reloader:
         sysctl = SysctlConfig(**{name: self._workers.sysctls[name] for name in SysctlConfig.model_fields})
         return self._config.model_copy(update={"sysctl": sysctl})
 
-    async def start(self) -> None:
-        """Make the static pairs, and take requests to reload from now on, also those that came before."""
-        if self._config.pair:
+    def changed_sysctls(self) -> dict[str, int | bool]:
+        """Backlog settings in force that the files say otherwise."""
+        configured = self._config.sysctl.model_dump()
+        return {name: value for name, value in self._workers.sysctls.items() if value != configured[name]}
+
+    @property
+    def busy(self) -> bool:
+        """True while a reload is under way."""
+        return self._task is not None
+
+    async def settle(self) -> None:
+        """Return when the reload that is under way is done."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def start(self, static_pairs: bool = True) -> None:
+        """Make the static pairs, and take requests to reload from now on, also those that came before.
+
+        static_pairs: False leaves them as they are: those of the program before this one, with what was changed since.
+        """
+        if self._config.pair and static_pairs:
             await self._static.apply(self._config.pair, _opened, "start", prune=False)
         self._started = True
         if self._wanted:

@@ -1,4 +1,4 @@
-"""The supervisor: every part of the control process, started and stopped in order.
+"""The supervisor: every part of the control process, started and stopped in order, or handed to the next program.
 
 It never touches a frame; it makes pairs, follows them, steers workers and answers clients.
 """
@@ -6,6 +6,7 @@ It never touches a frame; it makes pairs, follows them, steers workers and answe
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from vethd import __version__
 from vethd.config import Config
 from vethd.configfiles import Source
 from vethd.daemon.doctor import features
+from vethd.daemon.handover import Inheritance, release_signals
+from vethd.daemon.reexec import Reexec
 from vethd.daemon.reload import Reloader
+from vethd.daemon.state import CONTROL, COUNTERS, STAGING, Parts, restore
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
@@ -41,6 +45,7 @@ class Supervisor:
     """All parts of one daemon; to be made on the running event loop.
 
     configured: what `source` says, but for what has the last word there. files: those that it was read from.
+    inheritance: what the program before this one left.
     """
 
     def __init__(
@@ -49,13 +54,15 @@ class Supervisor:
         log: FilteringBoundLogger,
         source: Source = Source(),  # noqa: B008 - it is frozen
         files: tuple[Path, ...] = (),
+        inheritance: Inheritance | None = None,
     ) -> None:
         self._config = config = source.overrule(configured)
         self._log = log
         self._stop = asyncio.Event()
-        self.threads = HostThreads()
-        self.registry = Registry(2 * config.limits.max_pairs)
-        self.counters = Counters.create(self.registry.max_ends)
+        self._inheritance = inheritance
+        self.threads = HostThreads(inheritance.fds.get(STAGING) if inheritance is not None else None)
+        self.counters = self._counters(2 * config.limits.max_pairs)
+        self.registry = Registry(self.counters.ends)
         self.journal = Journal(pair_result)
         self.workers = Workers(
             config.worker.processes(),
@@ -112,6 +119,7 @@ class Supervisor:
                     lambda: (self.server.connected, self.server.limits.clients),
                     lambda: self.reloader.files,
                     features,
+                    self._request_reexec,
                 ).table,
             ),
             log,
@@ -120,9 +128,38 @@ class Supervisor:
         self.reloader = Reloader(
             source, configured, files, self.workers, self.creator, self.server, self.static, self.journal, log
         )
+        self._parts = Parts(
+            self.registry,
+            self.workers,
+            self.counters,
+            self.journal,
+            self.reloader,
+            self.methods.tokens,
+            self.server,
+        )
+        self.reexec = Reexec(
+            self._parts, self.creator, self.deleter, self.follower, self.threads, self._stop.is_set, log
+        )
+
+    def _counters(self, ends: int) -> Counters:
+        """Those of the program before this one, else new ones for so many ends."""
+        if self._inheritance is not None and COUNTERS in self._inheritance.fds:
+            state, fd = self._inheritance.state, self._inheritance.fds[COUNTERS]
+            try:
+                if state is None:
+                    raise ValueError("the state is not known")
+                counters = Counters.adopt(fd, state.ends)
+            except ValueError as error:
+                self._log.error("counters begin again", why=str(error))
+                os.close(fd)
+            else:
+                if counters.ends != ends:
+                    self._log.warning("max_pairs changes with the next start", max_pairs=counters.ends // 2)
+                return counters
+        return Counters.create(ends)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then delete every pair and stop.
+        """Serve until SIGTERM or SIGINT, then delete every pair and stop; SIGUSR2 replaces the program.
 
         Raises VethdError or OSError when a part does not start; nothing is left running then.
         """
@@ -130,6 +167,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
+        loop.add_signal_handler(signal.SIGUSR2, self.reexec.on_signal)
+        release_signals()
         try:
             await self.start()
             await self._stop.wait()
@@ -141,22 +180,36 @@ class Supervisor:
     def _in_force(self) -> Config:
         return self.reloader.in_force()
 
+    async def _request_reexec(self, reason: str) -> None:
+        await self.reexec.request(reason)
+
     def _ask_to_stop(self) -> None:
         self.static.interrupt()
         self._stop.set()
 
     async def start(self) -> None:
         """Start every part. The control socket is taken first, so that a second daemon starts nothing; served last."""
-        self.server.bind()
+        left, self._inheritance = self._inheritance, None
+        if left is None or CONTROL not in left.fds:
+            self.server.bind()
+        else:
+            self.server.adopt(left.fds[CONTROL], left.state.inode if left.state is not None else None)
+            if self.server.path != Path(self._config.socket):
+                self._log.warning("socket changes with the next start", socket=str(self.server.path))
         await self.follower.start()
+        if left is not None:
+            await restore(left.state, left.fds, self._parts, self.threads, self._log)
         await self.workers.start()
-        await self.reloader.start()
+        await self.follower.ask_all()
+        await self.reloader.start(static_pairs=left is None)
         self.server.serve()
-        self._log.info("vethd serves", version=__version__, socket=self._config.socket)
+        self.reexec.allow()
+        self._log.info("vethd serves", version=__version__, socket=str(self.server.path), pairs=len(self.registry))
 
     async def stop(self) -> None:
         """Stop every part in reverse order; no device, process or thread is left."""
         self.methods.shutting_down = True
+        await self.reexec.stop()
         self.journal.record("daemon", "stopping")
         await self.reloader.stop()
         await self.server.stop()

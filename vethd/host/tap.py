@@ -19,6 +19,7 @@ from vethd.errors import KernelRefused, no_fd_left, tun_missing
 
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNGETIFF: Final = 0x800454D2
+_TUNGETVNETHDRSZ: Final = 0x800454D7
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETCARRIER: Final = 0x400454E2
 _TUNGETDEVNETNS: Final = 0x54E3
@@ -129,6 +130,15 @@ def probe_offload(fd: int) -> tuple[int, int]:
         else:
             return offload, hdr_len
     raise AssertionError("unreachable: offload 0 is always taken")
+
+
+def offload_of(fd: int) -> tuple[int, int]:
+    """(TUNSETOFFLOAD value, virtio header bytes) of a TAP of which the former is not known any more.
+
+    The kernel tells the latter alone, so the former is the least that may have gone with it. Raises OSError.
+    """
+    (hdr_len,) = struct.unpack("i", fcntl.ioctl(fd, _TUNGETVNETHDRSZ, bytes(4)))
+    return min((offload for offload, size in OFFLOADS if size == hdr_len and offload), default=0), hdr_len
 
 
 def offload_names(offload: int) -> list[str]:

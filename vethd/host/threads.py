@@ -28,12 +28,12 @@ REAPERS: Final = 16
 class HostThreads:
     """The threads `create`, `follow` and the pool `reap`, all in the staging namespace.
 
-    staging: an fd of that namespace. It dies with the daemon.
+    staging: an fd of that namespace, of which a predecessor's may be given. It dies with the daemon. Raises OSError.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, staging: int | None = None) -> None:
         self._create = ThreadPoolExecutor(1, "create")
-        self.staging = self._create.submit(_make_staging).result()
+        self.staging = self._create.submit(_enter_staging, staging).result()
         enter: dict[str, Any] = {"initializer": netns.setns, "initargs": (self.staging,)}
         self._follow = ThreadPoolExecutor(1, "follow", **enter)
         self._reap = ThreadPoolExecutor(REAPERS, "reap", **enter)
@@ -71,6 +71,9 @@ def _call_and_close(fd: int, call: Callable[[], T]) -> T:
         os.close(fd)
 
 
-def _make_staging() -> int:
+def _enter_staging(staging: int | None) -> int:
+    if staging is not None:
+        netns.setns(staging)
+        return staging
     netns.unshare()
     return netns.current()

@@ -80,6 +80,16 @@ class Creator:
         self._journal = journal
         self._log = log
         self.overload = overload
+        self._making: set[asyncio.Event] = set()
+
+    @property
+    def busy(self) -> bool:
+        """True while a pair is being made."""
+        return bool(self._making)
+
+    async def settle(self) -> None:
+        """Return when the pairs that are being made now are there, or have failed."""
+        await asyncio.gather(*(made.wait() for made in self._making))
 
     async def newlink(self, spec: PairSpec) -> Pair:
         """Make a pair.
@@ -92,6 +102,15 @@ class Creator:
 
     async def make(self, spec: PairSpec, numbers: tuple[int, ...]) -> Pair:
         """`newlink` of a valid spec, with numbers that were taken for it; they are free again when it fails."""
+        done = asyncio.Event()
+        self._making.add(done)
+        try:
+            return await self._make(spec, numbers)
+        finally:
+            self._making.discard(done)
+            done.set()
+
+    async def _make(self, spec: PairSpec, numbers: tuple[int, ...]) -> Pair:
         with ExitStack() as sockets:
             made: list[Made] = []
             async with AsyncExitStack() as undo:

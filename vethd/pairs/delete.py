@@ -53,6 +53,16 @@ class Deleter:
         if pair in self._going:
             await asyncio.shield(self._going[pair])
 
+    @property
+    def busy(self) -> bool:
+        """True while a pair is going."""
+        return bool(self._going)
+
+    async def settle(self) -> None:
+        """Return when the pairs that are going are closed."""
+        if self._going:
+            await asyncio.wait(self._going.values())
+
     async def one_closed(self) -> bool:
         """Return when one of the pairs that are going has given its numbers back; False when none is going."""
         if not self._going:

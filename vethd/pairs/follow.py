@@ -83,14 +83,45 @@ class Follower:
         self._events = await self._threads.follow(rtnl.event_socket)
         self._loop.add_reader(self._events.fileno(), self._readable)
 
-    async def stop(self) -> None:
-        """Stop listening; what is under way is finished first."""
+    def pause(self) -> None:
+        """Listen no more for now; the socket keeps what happens meanwhile."""
         if self._events is not None:
             self._loop.remove_reader(self._events.fileno())
+
+    def resume(self) -> None:
+        """Listen again."""
+        if self._events is not None:
+            self._loop.add_reader(self._events.fileno(), self._readable)
+
+    @property
+    def busy(self) -> bool:
+        """True while something that was heard is being followed."""
+        return bool(self._tasks or self._carrier_tasks)
+
+    async def settle(self) -> None:
+        """Return when what is under way now is done."""
+        if tasks := [*self._tasks, *self._carrier_tasks.values()]:
+            await asyncio.wait(tasks)
+
+    async def stop(self) -> None:
+        """Stop listening; what is under way is finished first."""
+        self.pause()
+        if self._events is not None:
             self._events.close()
-        await asyncio.gather(
-            *self._tasks, *self._carrier_tasks.values(), return_exceptions=True
-        )  # logged where they arise
+        await self.settle()
+
+    async def ask_all(self) -> None:
+        """Ask every end, after a time in which nobody listened; return when the picture is right.
+
+        An end that can't be asked is asked again until it can, but not waited for.
+        """
+        for pair in self._registry:
+            for end in pair.ends:
+                try:
+                    await self.refresh(end)
+                except OSError as error:
+                    self._log.error("end not reached", **describe(pair), end=end.letter, error=repr(error))
+                    self._start(self._ask(end))
 
     async def bring_up(self, pair: Pair, call: Awaitable[list[LinkStats]]) -> None:
         """Let `call` set both ends of a new pair up; return when the picture is right, and so is the carrier.

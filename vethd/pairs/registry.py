@@ -56,6 +56,12 @@ class Registry:
             heapq.heappush(self._free_numbers, number)
             self._numbers_used -= 1
 
+    def keep_numbers(self, numbers: Iterable[int]) -> None:
+        """Take just these numbers, before any other is taken: those of a predecessor's pairs."""
+        taken = set(numbers)
+        self._free_numbers = sorted(set(range(max(taken, default=-1))) - taken)  # sorted, so a heap
+        self._numbers_used = len(taken)
+
     def add(self, pair: Pair) -> None:
         """Enter a pair; its events are followed from now on."""
         self._pairs[pair.uuid] = pair

@@ -13,63 +13,38 @@ The count compares with the kernel's counters, which are those of a whole device
 same pairs, they hand these in for the time of the count: they deliver what they read, and get them back after it. There
 is one count at a time, and it waits for nothing but answers of workers, which come, or the worker is killed. A worker
 that dies meanwhile is at rest, too: its frames are counted with the others.
+
+When the daemon's program is replaced, the processes go on forwarding and the new program takes them over (`adopt`).
+One that speaks another version of the protocol is drained and replaced; what it had read is delivered then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import InvalidParams, WorkerFailed
 from vethd.frameio.choice import Wanted
-from vethd.host.tap import takes_uso
 from vethd.host.threads import HostThreads
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Pair, PairState, QueuePair
 from vethd.pairs.registry import Registry
+from vethd.pairs.slot import RESTART_DELAY_FIRST, RESTART_WINDOW, Slot, facts
 from vethd.pairs.stats import charge_lost, kernel_stats
 from vethd.worker.channel import Message
-from vethd.worker.child import Child, WorkerDied
+from vethd.worker.child import Child, Kept, WorkerDied
 from vethd.worker.counters import Counters
 
-#: Deaths of one slot within this many seconds that are answered at once; the next waits.
-FREE_RESTARTS = 2
-RESTART_WINDOW = 10.0
-RESTART_DELAY_FIRST = 0.1
-RESTART_DELAY_MAX = 5.0
 #: Seconds until a replacement that failed is tried again.
 RETRY = 0.5
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A place for a worker.
-
-    number: of the slot. child: the process in it. queues: what it forwards.
-    serving: set while it does, and may be told of its queues. counting: it serves, but for a moment hands queues in.
-    """
-
-    number: int
-    child: Child | None = None
-    queues: dict[QueuePair, None] = field(default_factory=dict)
-    serving: asyncio.Event = field(default_factory=asyncio.Event)
-    counting: bool = False
-    deaths: deque[float] = field(default_factory=deque)
-
-    @property
-    def pairs(self) -> set[Pair]:
-        """The pairs of which it forwards queues."""
-        return {queues.pair for queues in self.queues}
 
 
 class Reports(Protocol):
@@ -116,22 +91,93 @@ class Workers:
         self._cpus = cpus
         self._slots = [Slot(number) for number in range(count)]
         self._spare: Child | None = None
+        self._foreign: list[Child] = []
+        self._strays: list[Pair] = []
         self._spare_lock = asyncio.Lock()
         self._count_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.reports: Reports | None = None
 
+    def adopt(self, kept: Iterable[Kept], slots: Mapping[Pair, Sequence[int]]) -> None:
+        """Take over what a predecessor left, before `start`.
+
+        kept: its processes; of slots that are more than configured, too. slots: for each pair, who forwards its queues,
+        if that is known.
+        """
+        for one in kept:
+            try:
+                child = Child(self._loop, self._on_report, self._on_death, kept=one)
+            except OSError as error:
+                self._log.error("worker not taken over", worker=one.slot, pid=one.pid, error=repr(error))
+                os.close(one.channel)
+                continue
+            if child.foreign and one.slot is None and one.ready:  # a spare holds nothing
+                child.stop()
+            elif child.foreign:
+                self._foreign.append(child)
+            elif one.slot is None:
+                self._spare = child
+            else:
+                self._slots += [Slot(number) for number in range(len(self._slots), one.slot + 1)]
+                self._slots[one.slot].child = child
+        for pair, numbers in slots.items():
+            if len(numbers) < len(pair.queues) or max(numbers) >= len(self._slots):
+                self._strays.append(pair)
+                continue
+            for queues, number in zip(pair.queues, numbers, strict=True):
+                queues.worker = number
+                self._slots[number].queues[queues] = None
+
     async def start(self) -> None:
-        """Start a worker for every slot, and the spare. Raises WorkerFailed."""
-        for slot in self._slots:
+        """Let a worker serve in every slot, those that were adopted or new ones, and start the spare.
+
+        Raises WorkerFailed when that is impossible and there is no pair to keep.
+        """
+        empty = [slot for slot in self._slots if slot.child is None]
+        async with self._count_lock:  # no count before all others are known to serve or to have ended
+            await asyncio.gather(
+                *map(self._retire, self._foreign), *(self._resume(slot) for slot in self._slots if slot not in empty)
+            )
+            for slot in empty:
+                if slot.queues and (lost := await self._insist(self._count_lost, slot)):
+                    self._log.warning("frames of a former worker lost", worker=slot.number, frames_lost=lost)
+        for slot in empty:
             slot.child = await self._spawn()
-        self._spare = await self._spawn()
-        for slot in self._slots:
+        if self._spare is None:
+            self._spare = await self._spawn()
+        for slot in empty:
             try:
                 await self._serve(slot)
-            except WorkerDied as error:
-                raise WorkerFailed(f"worker {slot.number} does not start: {error}", hint=error.remedy) from error
+            except WorkerDied as error:  # with pairs to keep, its death has started its replacement
+                if not len(self._registry):
+                    raise WorkerFailed(f"worker {slot.number} does not start: {error}", hint=error.remedy) from error
+        await self._take_strays()
+
+    async def _resume(self, slot: Slot) -> None:
+        """See whether an adopted worker is well, and tell it the settings: these may be others now."""
+        with suppress(WorkerDied):  # then it is being replaced
+            await slot.ask("sysctl", values=self.sysctls)
+            slot.serving.set()
+
+    async def _retire(self, child: Child) -> None:
+        """Let a worker of another version of the protocol deliver what it has read, and end."""
+        with suppress(WorkerDied):
+            await child.request("drain")
+        child.stop()
+        await child.ended.wait()
+        self._log.warning("worker of another version retired", pid=child.pid, why=child.why_dead)
+
+    async def _take_strays(self) -> None:
+        """Take the pairs of which nobody knows who forwarded them: whoever did has ended by now."""
+        if not self._strays:
+            return
+        kernel = await self._insist(kernel_stats, [end for pair in self._strays for end in pair.ends], self._threads)
+        for pair in self._strays:
+            if all(end.number in kernel for end in pair.ends):
+                charge_lost(pair, kernel, self._counters)
+            await self.take(pair)
+        self._strays.clear()
 
     def serving(self) -> list[tuple[Slot, Message]]:
         """Every slot, with what the worker in it said in `ready`; nothing while it is being replaced."""
@@ -140,19 +186,38 @@ class Workers:
             for slot in self._slots
         ]
 
+    def children(self) -> list[tuple[int | None, Child]]:
+        """Every worker process and its slot, None for the spare."""
+        processes: list[tuple[int | None, Child | None]] = [(slot.number, slot.child) for slot in self._slots]
+        return [(slot, child) for slot, child in [*processes, (None, self._spare)] if child is not None]
+
+    @property
+    def busy(self) -> bool:
+        """True while a worker is being replaced or started, or has not answered everything asked."""
+        return bool(self._tasks) or any(child.busy for _slot, child in self.children())
+
+    async def settle(self) -> None:
+        """Return when what is under way now is done."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.gather(*(child.settle() for _slot, child in self.children()))
+
+    def _emptiest(self) -> Slot:
+        return min(self._slots, key=lambda slot: (len(slot.queues), slot.number))
+
     async def take(self, pair: Pair) -> None:
         """Give each queue of a pair to the worker with the fewest; returns when all are read at both ends."""
         for queues in pair.queues:
-            while not (slot := min(self._slots, key=lambda slot: (len(slot.queues), slot.number))).serving.is_set():
+            while not (slot := self._emptiest()).serving.is_set():
                 await slot.serving.wait()
             if pair.state is PairState.DYING:  # while we waited
                 return
             slot.queues[queues] = None
             queues.worker = slot.number
             try:
-                await self._add(slot, queues)
+                await slot.add(queues)
             except WorkerDied:
-                await self._until_serving(slot)  # the successor took it with the others
+                await slot.until_serving()  # the successor took it with the others
 
     async def release(self, pair: Pair) -> None:
         """Take a pair from its workers; returns when they have delivered what they had and closed its fds."""
@@ -165,13 +230,13 @@ class Workers:
     async def _release(self, slot: Slot, queues: QueuePair) -> None:
         if slot.child is None:  # its fds died with the worker, and the successor does not get these queues
             return
-        await self._until_serving(slot)
+        await slot.until_serving()
         with suppress(WorkerDied):  # the same
-            await self._del(slot, queues)
+            await slot.take_away(queues)
 
     async def tell(self, end: End) -> None:
         """Tell the workers how an end is now; done when they know. Its carrier is told apart, see set_carrier."""
-        await asyncio.gather(*(self._set(end, queues, _facts(end)) for queues in end.pair.queues))
+        await asyncio.gather(*(self._set(end, queues, facts(end)) for queues in end.pair.queues))
 
     async def set_carrier(self, end: End, carrier: bool) -> None:
         """Tell the workers whether an end is to have a carrier; done when they know."""
@@ -179,11 +244,11 @@ class Workers:
 
     async def _set(self, end: End, queues: QueuePair, values: dict[str, Any]) -> None:
         slot = self._slots[queues.worker]
-        await self._until_serving(slot)
+        await slot.until_serving()
         try:
-            await self._ask(slot, "set", end=end.queues[queues.index].number, **values)
+            await slot.ask("set", end=end.queues[queues.index].number, **values)
         except WorkerDied:
-            await self._until_serving(slot)  # the successor was told with everything else
+            await slot.until_serving()  # the successor was told with everything else
 
     async def set_sysctls(self, values: dict[str, int]) -> None:
         """Change backlog settings; done when all workers that serve know. The others are told before they serve."""
@@ -192,7 +257,7 @@ class Workers:
 
     async def _set_sysctls(self, slot: Slot, values: dict[str, int]) -> None:
         with suppress(WorkerDied):  # its successor is told before it serves
-            await self._ask(slot, "sysctl", values=values)
+            await slot.ask("sysctl", values=values)
 
     def require(self, number: int) -> None:
         """Raise InvalidParams when there is no worker of this number."""
@@ -212,8 +277,8 @@ class Workers:
         for queues in pair.queues:
             while queues.worker != number and pair.is_live():
                 source = self._slots[queues.worker]
-                await self._until_serving(source)
-                await self._until_serving(target)
+                await source.until_serving()
+                await target.until_serving()
                 async with self._count_lock:  # a count needs the queues of a pair where they are
                     if source.serving.is_set() and target.serving.is_set():
                         await self._pass_on(queues, source, target)
@@ -222,7 +287,7 @@ class Workers:
         if queues not in source.queues and queues.pair.is_live():
             raise WorkerFailed(f"pair {queues.pair.uuid} can't be read at present", hint="try again; the log says more")
         try:
-            await self._del(source, queues)
+            await source.take_away(queues)
         except WorkerDied:  # what it had in hand is to be counted, and so it keeps them
             return
         if queues not in source.queues:  # released meanwhile
@@ -231,7 +296,7 @@ class Workers:
         target.queues[queues] = None
         queues.worker = target.number
         with suppress(WorkerDied):  # its successor takes them with the others
-            await self._add(target, queues)
+            await target.add(queues)
 
     async def stop(self) -> None:
         """Let all workers end, and wait until they have."""
@@ -249,14 +314,15 @@ class Workers:
     async def _serve(self, slot: Slot) -> None:
         """Make the child of a slot forward the slot's queues. Raises WorkerDied."""
         child = slot.child
-        assert child is not None
+        if child is None:
+            raise WorkerDied(f"worker {slot.number} died before it was needed")
         ready = await child.ready
         cpu = self._cpus[slot.number % len(self._cpus)] if self._cpus else None
         await child.hello(slot.number, self._counters.fd, self._counters.ends, cpu)
         await child.request("sysctl", values=(told := self.sysctls))
         async with self._count_lock:  # a count of another worker's frames needs these queues at rest
             if slot.child is child:
-                await asyncio.gather(*(self._add(slot, queues) for queues in slot.queues))
+                await asyncio.gather(*(slot.add(queues) for queues in slot.queues))
             while told is not self.sysctls:  # changed meanwhile
                 await child.request("sysctl", values=(told := self.sysctls))
             if slot.child is not child:
@@ -282,32 +348,6 @@ class Workers:
             frameio=ready["frameio"],
             why=ready["why"],
         )
-
-    async def _until_serving(self, slot: Slot) -> None:
-        while not slot.serving.is_set():
-            await slot.serving.wait()
-
-    def _ask(self, slot: Slot, op: str, fds: list[int] | None = None, **fields: Any) -> asyncio.Future[None]:
-        if slot.child is None:
-            raise WorkerDied(f"worker {slot.number} is dead")
-        return slot.child.request(op, fds, **fields)
-
-    def _add(self, slot: Slot, queues: QueuePair) -> asyncio.Future[None]:
-        pair = queues.pair
-        ends = [
-            {
-                "number": end.queues[queues.index].number,
-                "carrier": pair.wants_carrier,  # it must know before the TAPs do
-                "hdr_len": end.hdr_len,
-                "uso": takes_uso(end.offload),
-                **_facts(end),
-            }
-            for end in pair.ends
-        ]
-        return self._ask(slot, "add", [queue.fd for queue in queues.queues], ends=ends)
-
-    def _del(self, slot: Slot, queues: QueuePair) -> asyncio.Future[None]:
-        return self._ask(slot, "del", ends=[queue.number for queue in queues.queues])
 
     def _on_report(self, child: Child, message: Message) -> None:
         slot = next((slot for slot in self._slots if slot.child is child), None)
@@ -347,7 +387,7 @@ class Workers:
         task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, slot: Slot) -> None:
-        delay = self._restart_delay(slot)
+        delay = slot.restart_delay(self.restart_window)
         if delay:
             self._log.warning("worker restart delayed", worker=slot.number, seconds=delay)
             self._journal.record("worker", "delayed", id=slot.number, seconds=delay)
@@ -381,15 +421,6 @@ class Workers:
                 self._log.error("worker not replaced, trying again", error=repr(error))
                 await asyncio.sleep(RETRY)
 
-    def _restart_delay(self, slot: Slot) -> float:
-        """Seconds to wait: none for the first FREE_RESTARTS deaths in the window, then doubling."""
-        now = time.monotonic()
-        slot.deaths.append(now)
-        while slot.deaths[0] < now - self.restart_window:
-            slot.deaths.popleft()
-        extra = len(slot.deaths) - FREE_RESTARTS
-        return 0.0 if extra <= 0 else min(RESTART_DELAY_FIRST * 2 ** (extra - 1), RESTART_DELAY_MAX)
-
     async def _count_lost(self, slot: Slot) -> int:
         """Count what the dead worker of a slot had in hand; how many frames that was. Raises OSError."""
         async with self._at_rest(slot.pairs):
@@ -412,31 +443,7 @@ class Workers:
             slot.serving.clear()
             slot.counting = True
         try:
-            await asyncio.gather(*(self._hand_in(slot, mine) for slot, mine in held))
+            await asyncio.gather(*(slot.hand_in(mine) for slot, mine in held))
             yield
         finally:
-            await asyncio.gather(*(self._give_back(slot, mine) for slot, mine in held))
-
-    async def _hand_in(self, slot: Slot, queues: list[QueuePair]) -> None:
-        with suppress(WorkerDied):  # then they are at rest, too
-            await asyncio.gather(*(self._del(slot, each) for each in queues))
-
-    async def _give_back(self, slot: Slot, queues: list[QueuePair]) -> None:
-        """Let a worker forward queues again; whoever released one meanwhile waits to take it from it."""
-        with suppress(WorkerDied):  # then its successor gets them
-            if slot.child is not None:
-                await asyncio.gather(*(self._add(slot, each) for each in queues))
-            if slot.child is not None:
-                slot.serving.set()
-        slot.counting = False
-
-
-def _facts(end: End) -> dict[str, Any]:
-    """What a worker knows of an end and may change, but its carrier."""
-    return {
-        "mtu": end.mtu,
-        "address": end.address.replace(":", ""),
-        "netns": end.netns[1],
-        "gro": end.gro,
-        "backpressure": end.pair.overload == "backpressure",
-    }
+            await asyncio.gather(*(slot.give_back(mine) for slot, mine in held))

@@ -202,8 +202,10 @@ def rights(fds: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
 
 
 def unreachable(path: str, error: OSError) -> NotRunning:
-    """What to say when nobody listens."""
-    return NotRunning(f"{path}: {error.strerror or error}. Is vethd running, and is this its socket?")
+    """What to say when nobody listens, or not to us."""
+    forbidden = isinstance(error, PermissionError)
+    hint = "May you enter its directory?" if forbidden else "Is vethd running, and is this its socket?"
+    return NotRunning(f"{path}: {error.strerror or error}. {hint}")
 
 
 def broken(path: str, error: Exception, request: Request) -> NotRunning:

@@ -7,10 +7,11 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from vethd import __version__
+from vethd.errors import ReexecFailed
 from vethd.host import capabilities
 from vethd.pairs.journal import Journal
 from vethd.pairs.registry import Registry
@@ -18,14 +19,14 @@ from vethd.pairs.workers import Workers
 from vethd.rpc.access import Role
 from vethd.rpc.call import Call, Method
 from vethd.rpc.schema.base import NoParams
-from vethd.rpc.schema.daemon import DaemonInfo, WorkerRow
+from vethd.rpc.schema.daemon import DaemonInfo, ReexecResult, WorkerRow
 
 
 class DaemonMethods:
-    """daemon.info.
+    """daemon.info, daemon.reexec.
 
     clients: connected, and at most. files: those of the configuration. features: of the kernel; they take some
-    milliseconds to be found out.
+    milliseconds to be found out. reexec: replaces the program, for the reason given; raises ReexecFailed.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class DaemonMethods:
         clients: Callable[[], tuple[int, int]],
         files: Callable[[], Iterable[Path]],
         features: Callable[[], dict[str, str]],
+        reexec: Callable[[str], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._workers = workers
@@ -45,7 +47,11 @@ class DaemonMethods:
         self._features = features
         self._found: dict[str, str] | None = None
         self._started = time.monotonic()
-        self.table = (Method("daemon.info", NoParams, DaemonInfo, Role.LOOK, self.daemon_info),)
+        self._reexec = reexec
+        self.table = (
+            Method("daemon.info", NoParams, DaemonInfo, Role.LOOK, self.daemon_info),
+            Method("daemon.reexec", NoParams, ReexecResult, Role.CHANGE, self.daemon_reexec, (ReexecFailed,)),
+        )
 
     async def daemon_info(self, _params: NoParams, call: Call) -> DaemonInfo:
         """What runs."""
@@ -77,6 +83,15 @@ class DaemonMethods:
             "max_pairs": max_pairs,
             "workers": worker_rows(self._workers),
         }
+
+    async def daemon_reexec(self, _params: NoParams, call: Call) -> ReexecResult:
+        """Replace the daemon's program by what is installed now; pairs stay, and frames keep flowing.
+
+        The answer comes before it happens. Then every client is disconnected; who connects again is answered by the
+        next program, or by this one if it could not be replaced after all.
+        """
+        await self._reexec(f"daemon.reexec by {call.peer}")
+        return {"server_id": self._journal.server_id}
 
 
 def _io_uring(workers: Workers) -> str:

@@ -32,15 +32,15 @@ P = TypeVar("P", bound=BaseModel)
 class Methods:
     """The methods of a daemon.
 
-    table: all of them; rpc.discover, which describes the others, is added. shutting_down: refuse those that change
-    something.
+    table: all of them; rpc.discover, which describes the others, is added. tokens: what requests with tokens came to.
+    shutting_down: refuse those that change something.
     """
 
     def __init__(self, table: Iterable[Method], log: FilteringBoundLogger) -> None:
         others = tuple(table)
         self.table = (*others, *DiscoverMethods(others).table)
         self._log = log
-        self._tokens = Tokens()
+        self.tokens = Tokens()
         self.shutting_down = False
         self._envelope: Envelope[Call] = Envelope(
             {
@@ -99,7 +99,7 @@ class Methods:
                 if token is None:
                     return await method.call(checked, call)
                 mark = fingerprint(method.name, params, call)
-                return await self._tokens.once(call.peer.uid, token, mark, partial(method.call, checked, call))
+                return await self.tokens.once(call.peer.uid, token, mark, partial(method.call, checked, call))
             except VethdError:
                 raise
             except Exception as error:

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -55,7 +56,19 @@ class Server:
         self._log = log
         self._connections: set[Connection] = set()
         self._socket: socket.socket | None = None
-        self._inode = 0
+        self._paused = False
+        self.inode = 0
+
+    def adopt(self, listener: int, inode: int | None) -> None:
+        """Listen on the socket of a predecessor, where that is; who connected meanwhile waits until `serve`.
+
+        inode: of its path, None when that is not known: the one there is now. Raises OSError when it is no socket.
+        """
+        self._socket = socket.socket(fileno=listener)
+        self._socket.setblocking(False)
+        self._path = Path(self._socket.getsockname())
+        with suppress(FileNotFoundError):  # somebody removed it
+            self.inode = self._path.stat().st_ino if inode is None else inode
 
     @property
     def connected(self) -> int:
@@ -72,7 +85,7 @@ class Server:
             listener.bind(str(self._path))
             os.chmod(self._path, 0o666)  # who may do what is decided per connection, see access.py
             listener.listen(_BACKLOG)
-            self._inode = self._path.stat().st_ino
+            self.inode = self._path.stat().st_ino
         except OSError as error:
             listener.close()
             raise OSError(error.errno, error.strerror or str(error), str(self._path)) from error
@@ -83,8 +96,37 @@ class Server:
 
     def serve(self) -> None:
         """Accept clients."""
-        if self._socket is not None:
+        self._paused = False
+        self._accept_on()
+
+    def _accept_on(self) -> None:
+        if self._socket is not None and not self._paused:
             self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    @property
+    def listener(self) -> int:
+        """The fd that listens."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    @property
+    def path(self) -> Path:
+        """Where it listens."""
+        return self._path
+
+    def pause(self) -> None:
+        """Accept nobody for now; who connects waits until `serve`."""
+        self._paused = True
+        self._loop.remove_reader(self.listener)
+
+    @property
+    def busy(self) -> bool:
+        """True while clients are connected."""
+        return bool(self._connections)
+
+    async def settle(self) -> None:
+        """Let what is being handled finish, and disconnect everybody."""
+        await asyncio.gather(*(connection.finish() for connection in self._connections))
 
     async def stop(self) -> None:
         """Take no more connections, remove the socket, and let what is being handled finish."""
@@ -92,9 +134,9 @@ class Server:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
-            if self._path.exists() and self._path.stat().st_ino == self._inode:  # still ours
+            if self._path.exists() and self._path.stat().st_ino == self.inode:  # still ours
                 self._path.unlink()
-        await asyncio.gather(*(connection.finish() for connection in self._connections))
+        await self.settle()
 
     def _accept(self) -> None:
         assert self._socket is not None
@@ -106,7 +148,7 @@ class Server:
             self._log.error("accept failed", error=error.strerror)
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
                 self._loop.remove_reader(self._socket.fileno())
-                self._loop.call_later(_ACCEPT_PAUSE, self.serve)
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_on)
             return
         sock.setblocking(False)
         try:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,16 @@ ROOM: Final = 16 << 20
 
 #: Whose token, and which.
 Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request with a token that was answered. uid: whose. result: JSON text."""
+
+    uid: int
+    token: str
+    fingerprint: bytes
+    result: bytes
 
 
 @dataclass(slots=True)
@@ -61,6 +71,17 @@ class Tokens:
             )
         await asyncio.shield(known.outcome)
         return json.loads(known.result)
+
+    def answered(self) -> list[Answered]:
+        """All results that are kept, oldest first."""
+        return [Answered(*key, known.fingerprint, known.result) for key, known in self._done.items()]
+
+    def adopt(self, answered: Iterable[Answered]) -> None:
+        """Keep the results of a predecessor, oldest first."""
+        for each in answered:
+            known = _Known(each.fingerprint, asyncio.get_running_loop().create_future(), each.result)
+            known.outcome.set_result(None)
+            self._keep((each.uid, each.token), known)
 
     async def _do(self, key: Key, fingerprint: bytes, do: Callable[[], Awaitable[Any]]) -> Any:
         known = self._running[key] = _Known(fingerprint, asyncio.get_running_loop().create_future())

@@ -241,6 +241,13 @@ class DaemonInfo(TypedDict):
     """One row per worker."""
 
 
+class ReexecResult(TypedDict):
+    """daemon.reexec; answered before the program is replaced, and the connection ends with it."""
+
+    server_id: str
+    """Of the daemon that answers; the next one has another."""
+
+
 class Since(TypedDict):
     """The last event that the subscriber knows of."""
 
@@ -798,6 +805,14 @@ class Calls:
         result: DaemonInfo = self.call("daemon.info")
         return result
 
+    def daemon_reexec(self) -> ReexecResult:
+        """Replace the daemon's program by what is installed now; pairs stay, and frames keep flowing.
+
+        Raises RpcError: reexec_failed.
+        """
+        result: ReexecResult = self.call("daemon.reexec")
+        return result
+
     def link_add(self, **params: Unpack[LinkAddParams]) -> PairResult:
         """Make a pair, or several at once.
 
@@ -967,6 +982,14 @@ class AsyncCalls:
     async def daemon_info(self) -> DaemonInfo:
         """What runs."""
         result: DaemonInfo = await self.call("daemon.info")
+        return result
+
+    async def daemon_reexec(self) -> ReexecResult:
+        """Replace the daemon's program by what is installed now; pairs stay, and frames keep flowing.
+
+        Raises RpcError: reexec_failed.
+        """
+        result: ReexecResult = await self.call("daemon.reexec")
         return result
 
     async def link_add(self, **params: Unpack[LinkAddParams]) -> PairResult:

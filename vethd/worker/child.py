@@ -1,9 +1,12 @@
-"""A worker process as the supervisor sees it: start it, ask it, hear of its death.
+"""A worker process as the supervisor sees it: start it or take it over, ask it, hear of its death.
 
 States::
 
     starting --ready--> spare --hello--> serving --(process ends, for whatever reason)--> dead
         `-----unable (what it was told to use does not work here)------------------------'
+
+A supervisor whose program is replaced keeps its pid, and so its workers: the new program takes them over as spare or
+serving. It is still their parent, so their pids are nobody else's, even of those that have ended meanwhile.
 
 Death is what the kernel says (a pidfd), not what the channel says: only then is it certain that the process reads and
 writes nothing any more. A worker that breaks the protocol is killed.
@@ -20,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -57,14 +61,46 @@ def worker_user() -> pwd.struct_passwd:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A worker process that this program did not start.
+
+    slot: where it serves, None for the spare. channel: fd of our end of its channel. ready: its `ready` message, empty
+    when that is not known any more. sequence: of the last message that was sent to it.
+    """
+
+    slot: int | None
+    pid: int
+    channel: int
+    ready: Message
+    sequence: int = 0
+
+
+class _Process:
+    """What is left of a Popen once the program that started the process has been replaced."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+
 class Child:
-    """One worker process.
+    """One worker process, started anew unless there is one to take over.
 
     on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
-    frameio: how it is to read and write; see frameio/choice.py.
+    frameio: how it is to read and write; see frameio/choice.py. kept: a process that is there already.
     ended: set when the process has ended. why_dead: for people, then.
     unable: the `unable` message of a worker that can't read and write as it was told to; it ends then.
     ready: done when the worker has given up its privileges and waits for `hello`; its result is the `ready` message.
+    channel_fd: our end of its channel. sequence: of the last message that was sent to it. foreign: it is of another
+    protocol version, so nothing but `drain` may be asked of it.
+
+    Raises OSError when no process can be started, or the one to take over is not there.
     """
 
     def __init__(
@@ -73,48 +109,74 @@ class Child:
         on_report: Callable[[Child, Message], None],
         on_death: Callable[[Child], None],
         frameio: Wanted = "auto",
+        kept: Kept | None = None,
     ) -> None:
         self._loop = loop
         self._on_report = on_report
         self._on_death = on_death
-        self._sequence = 0
+        self.sequence = 0
+        self.foreign = kept is not None and kept.ready.get("version") != PROTOCOL_VERSION
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self.ready: asyncio.Future[Message] = loop.create_future()
         self.ended = asyncio.Event()
         self.why_dead = ""
         self.unable: Message | None = None
+        self._process: subprocess.Popen[bytes] | _Process
+        if kept is None:
+            ours = self._start(frameio)
+        else:
+            self._process, ours = _Process(kept.pid), socket.socket(fileno=kept.channel)
+            os.waitid(os.P_PID, kept.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # whether it is ours at all
+            self._pidfd = os.pidfd_open(kept.pid)
+            self.sequence = kept.sequence
+            self.ready.set_result(kept.ready)
+        self.pid = self._process.pid
+        self.channel_fd = ours.fileno()
+        self._channel = Channel(loop, ours, self._on_message, self._on_close)
+        loop.add_reader(self._pidfd, self._ended)
+        self._expect(self.ready, START_WITHIN, "was not ready")
+
+    def _start(self, frameio: Wanted) -> socket.socket:
+        """Start the process; our end of its channel."""
         with ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
             with theirs:
-                self._process = _start_process(theirs.fileno(), frameio)
-            undo.callback(self._process.wait)
-            undo.callback(self._process.kill)
-            self.pid = self._process.pid
-            self._pidfd = os.pidfd_open(self.pid)
+                self._process = process = _start_process(theirs.fileno(), frameio)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            self._pidfd = os.pidfd_open(process.pid)
             undo.pop_all()
-        self._channel = Channel(loop, ours, self._on_message, self._on_close)
-        loop.add_reader(self._pidfd, self._ended)
-        self._expect(self.ready, START_WITHIN, "was not ready")
+        return ours
 
     @property
     def alive(self) -> bool:
         """False from the moment that on_death is called."""
         return self._process.returncode is None
 
+    @property
+    def busy(self) -> bool:
+        """True while it starts, or an answer of it is awaited."""
+        return bool(self._waiting) or not self.ready.done()
+
+    async def settle(self) -> None:
+        """Return when it has started and has answered everything asked so far, or has died."""
+        awaited: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
+        await asyncio.wait(awaited)
+
     def request(self, op: str, fds: list[int] | None = None, /, **fields: object) -> asyncio.Future[None]:
         """Ask for something; the future is done when the worker has acknowledged it, or raises WorkerDied.
 
         fds: go along; they must stay open until then.
         """
-        self._sequence += 1
+        self.sequence += 1
         future: asyncio.Future[None] = self._loop.create_future()
         if not self.alive:
             future.set_exception(WorkerDied(self.why_dead))
             return future
-        self._waiting[self._sequence] = future
+        self._waiting[self.sequence] = future
         self._expect(future, ANSWER_WITHIN, f"did not answer `{op}`")
-        self._channel.send({"op": op, "seq": self._sequence, **fields}, fds)
+        self._channel.send({"op": op, "seq": self.sequence, **fields}, fds)
         return future
 
     def hello(self, slot: int, counters: int, ends: int, cpu: int | None = None) -> asyncio.Future[None]:

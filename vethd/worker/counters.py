@@ -106,6 +106,13 @@ class Counters:
         fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
         return cls(fd, ends)
 
+    @classmethod
+    def adopt(cls, fd: int, ends: int) -> Counters:
+        """The memfd of a predecessor. Raises ValueError when it is not one for so many ends."""
+        if os.fstat(fd).st_size != _size(ends):
+            raise ValueError(f"the counters are not those of {ends} ends")
+        return cls(fd, ends)
+
     def load_end(self, number: int) -> EndCounters:
         """The row that the worker writes."""
         return self._load(number)

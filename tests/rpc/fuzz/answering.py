@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ from vethd.rpc.methods import Methods
 
 
 class _Someone:
-    """A connection, as far as a method that does nothing looks at it."""
+    """A connection, as far as what comes before the methods looks at it."""
 
     peer: Final = Peer(1, 0, 0, Role.CHANGE)
+    sock: Final = socket.socket(socket.AF_UNIX)  # says which namespace it is in
 
 
 async def _nothing(_params: Any, _call: Call) -> dict[str, Any]:

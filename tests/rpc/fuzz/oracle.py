@@ -11,6 +11,8 @@ from vethd.rpc.envelope import MAX_BATCH, MAX_DEPTH
 
 #: In the place of an id: nothing comes back.
 SILENCE: Final = object()
+#: In the place of an id: an error with the id null.
+REFUSED: Final = object()
 _CODES: Final = {error.kind: error.code for error in KINDS if error.kind != "internal"}
 
 
@@ -29,7 +31,8 @@ def check(line: bytes, expected: Any) -> None:
     for each, number in zip(answer, expected, strict=True) if isinstance(expected, list) else [(answer, expected)]:
         assert each.keys() in ({"jsonrpc", "id", "result"}, {"jsonrpc", "id", "error"}), each
         assert each["jsonrpc"] == "2.0"
-        assert json.dumps(each["id"]) == json.dumps(number)
+        assert json.dumps(each["id"]) == json.dumps(None if number is REFUSED else number)
+        assert number is not REFUSED or "error" in each
         if "error" in each:
             error = each["error"]
             assert error["code"] == _CODES.get(error["data"]["kind"]), error
@@ -50,30 +53,30 @@ def _of_text(line: bytes) -> Any:
     try:
         value = json.loads(line.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):
-        return None
+        return REFUSED
     if _depth(value) > MAX_DEPTH:
-        return None
+        return REFUSED
     if not isinstance(value, list):
         return _of_request(value)
     if not value or len(value) > MAX_BATCH:
-        return None
+        return REFUSED
     ids = [number for number in map(_of_request, value) if number is not SILENCE]
     return ids or SILENCE
 
 
 def _of_request(value: Any) -> Any:
     if not isinstance(value, dict) or not value.keys() <= {"jsonrpc", "method", "params", "id"}:
-        return None
+        return REFUSED
     if value.get("jsonrpc") != "2.0" or type(value.get("method")) is not str:
-        return None
+        return REFUSED
     if type(value.get("params", [])) not in (list, dict):
-        return None
+        return REFUSED
     if "id" not in value:
         return SILENCE
     number = value["id"]
     if type(number) is float and not math.isfinite(number):
-        return None
-    return number if type(number) in (str, int, float) else None
+        return REFUSED
+    return number if number is None or type(number) in (str, int, float) else REFUSED
 
 
 def _depth(value: Any) -> int:

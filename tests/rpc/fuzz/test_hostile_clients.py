@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.kit.commands import run
@@ -191,6 +191,8 @@ def test_one_visit_after_the_other(victim: Victim, visit: Visit) -> None:
 
 @hostile(150)
 @given(asked=calls)
+@example(asked=request(1, "link.del", ifname="vtf0", generation=0))
+@example(asked=request(1, "link.set", ifname="vtf0", set={"mtu": 1400, "ifname": "x" * 16}))
 def test_what_is_refused_changes_nothing(victim: Victim, asked: dict[str, Any]) -> None:
     victim.make_room(4)
     if not victim.daemon.pairs():
