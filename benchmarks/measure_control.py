@@ -9,8 +9,6 @@ loss nor latency. No threshold is asserted: figures are printed. Everything is r
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -23,10 +21,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.__main__ import leave
 from benchmarks.daemon import private_daemon
 from benchmarks.generators import BenchmarkError, compile_source, figures, running, wait_for_line, window
-from benchmarks.measure_pairs import COUPLES, Client, Processes, couple, line, request
+from benchmarks.measure_pairs import COUPLES, Client, Processes, couple, line, request, run
 from benchmarks.topology import End, address, namespaces
 
 PAYLOAD: Final = "18"  # bytes; with its headers the smallest Ethernet frame, 60 bytes
@@ -61,19 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure_control", description="What requests cost.")
     parser.add_argument("--quick", action="store_true", help="fewer pairs, short runs: a smoke test")
     arguments = parser.parse_args()
-    if os.geteuid():
-        print("benchmarks: network namespaces and TAP devices need root", file=sys.stderr)
-        return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
-    try:
-        _measure(QUICK if arguments.quick else FULL)
-    except BenchmarkError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run(lambda: _measure(QUICK if arguments.quick else FULL))
 
 
 def _measure(plan: Plan) -> None:

@@ -111,19 +111,28 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=1000, help="how many at a time (default: 1000)")
     parser.add_argument("--moved", type=int, default=20, help="how many with placement move (default: 20)")
     arguments = parser.parse_args()
+    return run(lambda: _measure(arguments.pairs, arguments.moved, _print))
+
+
+def run(measure: Callable[[], None]) -> int:
+    """Measure as root, so that every device and process is taken away whatever ends it; the exit status."""
     if os.geteuid():
         print("benchmarks: network namespaces and TAP devices need root", file=sys.stderr)
         return 1
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     try:
-        _measure(arguments.pairs, arguments.moved, lambda what, figure: print(f"{what:<48}{figure}", flush=True))
+        measure()
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _print(what: str, figure: str) -> None:
+    print(f"{what:<48}{figure}", flush=True)
 
 
 def _measure(pairs: int, moved: int, report: Report) -> None:

@@ -11,10 +11,9 @@ import tomli_w
 
 from vethd.config import Config
 from vethd.host import netns
-from vethd.pairs.desired import MTU_DEFAULT
 from vethd.pairs.pair import End, Pair, has_default_alias
 from vethd.pairs.registry import describe_netns
-from vethd.pairs.spec import TXQUEUELEN_DEFAULT
+from vethd.pairs.spec import MTU_DEFAULT, TXQUEUELEN_DEFAULT
 from vethd.rpc.schema.config import PAIR_NAME, PAIR_NAME_MAX
 
 _DEFAULTS: Final = {"mtu": MTU_DEFAULT, "txqueuelen": TXQUEUELEN_DEFAULT, "alias": "", "gro": False, "up": True}

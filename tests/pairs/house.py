@@ -186,6 +186,14 @@ class House:
         return [task.name for task in tasks.iterdir() if (task / "ns/net").stat().st_ino not in allowed]
 
 
+async def assert_wire_has_mtu(a: PacketSocket, b: PacketSocket, mtu: int) -> None:
+    """Frames from a to b pass up to this MTU and no further."""
+    a.send(frame(mtu + 19))
+    a.send(frame(mtu + 18))
+    (arrival,) = await asyncio.to_thread(b.collect, 1)
+    assert len(arrival.data) == mtu + 18
+
+
 def _look_at_staging() -> tuple[list[str], list[int]]:
     """Devices of the staging namespace, and the ids it has for others. Runs on a host thread."""
     return sorted(all_links(None)), sorted(known_nsids())

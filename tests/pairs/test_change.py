@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from tests.kit.commands import ip
-from tests.kit.frames import frame
 from tests.kit.links import LinkState, link_exists, read_link
 from tests.kit.netns import Namespaces, fresh_name, netns_inode
 from tests.kit.packets import PacketSocket
-from tests.pairs.house import House, held, soon
+from tests.pairs.house import House, assert_wire_has_mtu, held, soon
 from vethd.errors import (
     InvalidAddress,
     InvalidName,
@@ -81,10 +80,7 @@ async def test_the_wire_has_the_new_mtu_and_address_when_setlink_returns(house: 
     with PacketSocket(two[0], pair.a.ifname) as a, PacketSocket(two[1], pair.b.ifname) as b:
         for mtu in (1000, 1400, 1200):
             await set_end(house, pair, "b", mtu=mtu)
-            a.send(frame(mtu + 19))
-            a.send(frame(mtu + 18))
-            (arrival,) = await asyncio.to_thread(b.collect, 1)
-            assert len(arrival.data) == mtu + 18
+            await assert_wire_has_mtu(a, b, mtu)
 
 
 @pytest.mark.parametrize("letter", ["a", "b"])

@@ -12,12 +12,11 @@ from unittest.mock import patch
 import pytest
 
 from tests.kit.commands import ip
-from tests.kit.frames import frame
 from tests.kit.links import LinkMonitor, LinkState, read_link
 from tests.kit.netns import Namespaces
 from tests.kit.packets import PacketSocket
 from tests.pairs.faults import Fault, refuse
-from tests.pairs.house import House, held
+from tests.pairs.house import House, assert_wire_has_mtu, held
 from vethd.errors import KernelRefused
 from vethd.host import tap
 from vethd.host.rtnl import Rtnl
@@ -50,10 +49,7 @@ async def test_the_worker_knows(house: House, two: tuple[str, str]) -> None:
         for mtu in (1000, 1400, 1200):
             with slow(house.supervisor.workers, "tell"):
                 await house.supervisor.changer.setlink(pair, PairChange(b=EndChange(mtu=mtu)), "")
-            a.send(frame(mtu + 19))
-            a.send(frame(mtu + 18))
-            (arrival,) = await asyncio.to_thread(b.collect, 1)
-            assert len(arrival.data) == mtu + 18
+            await assert_wire_has_mtu(a, b, mtu)
 
 
 @pytest.mark.parametrize("letter", ["a", "b"])

@@ -7,6 +7,7 @@ import pytest
 from tests.kit.daemon import Daemon
 from tests.kit.processes import open_files
 from tests.kit.waiting import settled
+from tests.rpc.listening import Listening
 from tests.rpc.talk import Talk
 
 
@@ -36,3 +37,17 @@ def talker(shared_daemon: Daemon) -> Iterator[Callable[..., Talk]]:
 def talk(talker: Callable[..., Talk]) -> Talk:
     """A conversation with the shared daemon."""
     return talker()
+
+
+@pytest.fixture
+def hear(talker: Callable[..., Talk], shared_daemon: Daemon) -> Iterator[Callable[[], Listening]]:
+    """A function that opens a conversation with the shared daemon that hears events."""
+    opened: list[Listening] = []
+
+    def connect() -> Listening:
+        opened.append(Listening(shared_daemon.socket))
+        return opened[-1]
+
+    yield connect
+    for listening in opened:
+        listening.close()

@@ -54,6 +54,18 @@ async def echo(_connection: Connection, line: bytes, _fds: list[int]) -> str:
     return line.decode()
 
 
+class AtWork:
+    """Requests that are under way until the test lets them go on. begun: the first one is."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(self, _connection: Connection, line: bytes, _fds: list[int]) -> str:
+        self.begun.set()
+        await self.go_on.wait()
+        return line.decode()
+
+
 async def heard(client: socket.socket, lines: int | None = None) -> list[bytes]:
     """What a client hears: so many lines, or all until it is disconnected."""
     data = b""
@@ -122,21 +134,15 @@ async def test_finishing_does_not_wait_for_a_client_that_never_stops(connect: Co
 
 
 async def test_finishing_lets_what_is_at_work_come_to_its_end(connect: Connect) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def handle(_connection: Connection, line: bytes, _fds: list[int]) -> str:
-        begun.set()
-        await go_on.wait()
-        return line.decode()
-
-    connection, client = connect(handle)
+    at_work = AtWork()
+    connection, client = connect(at_work.handle)
     client.send(b"one\ntwo\n")
     async with asyncio.timeout(10):
-        await begun.wait()
+        await at_work.begun.wait()
         finishing = asyncio.ensure_future(connection.finish())
         await asyncio.sleep(0)
         assert not finishing.done()
-        go_on.set()
+        at_work.go_on.set()
         await finishing
     assert await heard(client) == [b"one", b"two"]
 
@@ -191,22 +197,16 @@ async def test_what_the_kernel_has_not_taken_is_unsent(connect: Connect) -> None
 
 
 async def test_who_is_disconnected_hears_its_answers_and_last_of_all_why(connect: Connect) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def handle(_connection: Connection, line: bytes, _fds: list[int]) -> str:
-        begun.set()
-        await go_on.wait()
-        return line.decode()
-
-    connection, client = connect(handle)
+    at_work = AtWork()
+    connection, client = connect(at_work.handle)
     client.send(b"one\ntwo\n")
-    await begun.wait()
+    await at_work.begun.wait()
     connection.notify("event")
     connection.disconnect(LimitReached("too much"))
     connection.disconnect(LimitReached("again"))
     connection.notify("too late")
     client.send(b"three\n")
-    go_on.set()
+    at_work.go_on.set()
     event, one, two, last = await heard(client)
     assert (event, one, two, kind(last)) == (b"event", b"one", b"two", "limit_reached")
     assert json.loads(last)["error"]["message"] == "too much"
@@ -282,18 +282,12 @@ async def test_a_request_puts_it_off(connect: Connect, clock: ClockLoop) -> None
 
 
 async def test_who_waits_for_an_answer_is_not_idle(connect: Connect, clock: ClockLoop) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def handle(_connection: Connection, line: bytes, _fds: list[int]) -> str:
-        begun.set()
-        await go_on.wait()
-        return line.decode()
-
-    connection, client = connect(handle)
+    at_work = AtWork()
+    connection, client = connect(at_work.handle)
     client.send(b"x\n")
-    await begun.wait()
+    await at_work.begun.wait()
     clock.pass_time(10_000)
-    go_on.set()
+    at_work.go_on.set()
     assert await heard(client, 1) == [b"x"]
     clock.pass_time(899)
     assert connection.sock.fileno() != -1

@@ -1,7 +1,7 @@
 """No event is lost, doubled or told too soon: around the answer, across connections, and in a storm."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -12,24 +12,10 @@ from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces, fresh_name
 from tests.kit.pairs import Pair, make_pair
 from tests.rpc.listening import Listening, State, flood
-from tests.rpc.talk import Talk, request, result
+from tests.rpc.talk import request, result
 from vethd.pairs.journal import HISTORY
 
 Hear = Callable[[], Listening]
-
-
-@pytest.fixture
-def hear(talker: Callable[..., Talk], shared_daemon: Daemon) -> Iterator[Hear]:
-    """A function that opens one more conversation with the shared daemon."""
-    opened: list[Listening] = []
-
-    def connect() -> Listening:
-        opened.append(Listening(shared_daemon.socket))
-        return opened[-1]
-
-    yield connect
-    for listening in opened:
-        listening.close()
 
 
 def test_the_answer_comes_first_and_then_all_that_was_recorded_meanwhile(hear: Hear, netns: Namespaces) -> None:

@@ -1,16 +1,14 @@
 """Many listeners, and slow ones: who does not read is told so and disconnected, and nobody else notices."""
 
 import json
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from tests.kit.daemon import Daemon
 from tests.kit.pairs import Pair
 from tests.kit.processes import open_files
 from tests.kit.waiting import eventually
 from tests.rpc.listening import Listening, flood
-from tests.rpc.talk import HANG_UP, Talk, refused, request, result
+from tests.rpc.talk import HANG_UP, refused, request, result
 from tests.rpc.test_clients import memory
 from vethd.errors import ListenerTooSlow, VethdError
 from vethd.pairs.journal import HISTORY
@@ -18,20 +16,6 @@ from vethd.rpc.connection import Connection
 from vethd.rpc.events import MAX_BEHIND, Listener
 
 CHANGES = 1500
-
-
-@pytest.fixture
-def hear(talker: Callable[..., Talk], shared_daemon: Daemon) -> Iterator[Callable[[], Listening]]:
-    """A function that opens one more conversation with the shared daemon."""
-    opened: list[Listening] = []
-
-    def connect() -> Listening:
-        opened.append(Listening(shared_daemon.socket))
-        return opened[-1]
-
-    yield connect
-    for listening in opened:
-        listening.close()
 
 
 def test_who_does_not_read_is_disconnected_with_the_reason_and_skips_nothing(

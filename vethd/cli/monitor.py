@@ -13,8 +13,8 @@ from vethd.cli.output import Output, Row, netns_name, plain
 from vethd.cli.records import link_record, link_rows
 from vethd.cli.request import Request
 from vethd.cli.session import Session
+from vethd.rpc.wire import TOPICS
 
-TOPICS: Final = ("link", "carrier", "worker", "drop", "config", "daemon")
 _FOR_THE_PICTURE: Final = ("link", "carrier")
 
 

@@ -7,8 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vethd.cli.grammar import LABEL, LINK, NETNS, GrammarError, UsageError, Words, garbage, once, wrong
-
-ORIGINS = ("config", "api", "cni", "docker", "oci")
+from vethd.rpc.wire import ORIGINS
 
 
 class Request:

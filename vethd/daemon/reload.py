@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from vethd.config import Config, SysctlConfig
 from vethd.configfiles import ConfigError, Source
 from vethd.daemon.log import set_level
+from vethd.host import netns
 from vethd.pairs.create import Creator
 from vethd.pairs.journal import Journal
 from vethd.pairs.static import StaticPairs
@@ -169,7 +170,7 @@ def _with(config: Config, values: dict[str, Any]) -> Config:
 @contextmanager
 def _opened(ref: str | NetnsRef | None, what: str) -> Iterator[int]:
     """An fd of a namespace that a file names, or of the daemon's own; closed after the body."""
-    fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if ref is None else open_ref(ref, what)
+    fd = netns.current() if ref is None else open_ref(ref, what)
     try:
         yield fd
     finally:

@@ -15,6 +15,7 @@ from vethd.host.netns import check_name as check_netns_name
 from vethd.pairs.change import EndChange, PairChange
 from vethd.pairs.pair import End, Letter, Overload, Pair, has_default_alias
 from vethd.pairs.spec import (
+    MTU_DEFAULT,
     TXQUEUELEN_DEFAULT,
     check_address,
     check_alias,
@@ -26,8 +27,6 @@ from vethd.pairs.spec import (
 )
 from vethd.rpc.schema.base import NetnsRef
 from vethd.rpc.schema.config import StaticEnd, StaticPair
-
-MTU_DEFAULT: Final = 1500
 
 #: A namespace: its identity, or the name that it is going to have.
 Place = tuple[int, int] | str

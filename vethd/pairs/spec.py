@@ -17,6 +17,7 @@ _BAD_NAME_BYTES: Final = frozenset(b" \t\n\v\f\r\xa0/:")
 #: Names that collide with /proc/sys/net/ipv4/conf/{all,default}.
 _SYSCTL_NAMES: Final = frozenset({"all", "default"})
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+MTU_DEFAULT: Final = 1500
 TXQUEUELEN_DEFAULT: Final = 1000
 TXQUEUELEN_MAX: Final = 500_000
 #: Longest ifalias, bytes (IFALIASZ - 1).
@@ -38,7 +39,7 @@ class EndSpec:
     ifname: str
     netns: int
     address: str | None = None
-    mtu: int = 1500
+    mtu: int = MTU_DEFAULT
     txqueuelen: int = TXQUEUELEN_DEFAULT
     alias: str = ""
     gro: bool = False

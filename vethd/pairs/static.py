@@ -24,7 +24,6 @@ from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.desired import (
     LETTERS,
-    MTU_DEFAULT,
     Action,
     Place,
     State,
@@ -38,7 +37,7 @@ from vethd.pairs.desired import (
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import Letter, Pair
 from vethd.pairs.registry import Registry
-from vethd.pairs.spec import EndSpec, PairSpec
+from vethd.pairs.spec import MTU_DEFAULT, EndSpec, PairSpec
 from vethd.rpc.schema.base import NetnsRef
 from vethd.rpc.schema.config import StaticEnd, StaticPair
 

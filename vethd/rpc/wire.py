@@ -37,6 +37,12 @@ WITH_TOKEN: Final = frozenset(
     }
 )
 
+#: Topics of events.
+TOPICS: Final = ("link", "carrier", "worker", "drop", "config", "daemon")
+
+#: Who may have made a pair.
+ORIGINS: Final = ("config", "api", "cni", "docker", "oci")
+
 #: Where in the parameters a namespace stands that the caller means by its own names; `*`: in each item.
 NETNS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "link.add": (

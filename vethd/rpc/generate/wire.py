@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from vethd.events import TOPICS
 from vethd.rpc.access import Role
 from vethd.rpc.call import Method
 from vethd.rpc.discover import about
 from vethd.rpc.records import FieldRow, fields, netns_places, paragraphs, records, spelled
 from vethd.rpc.schema.base import NetnsRef
+from vethd.rpc.schema.link import Origin
 
 _WIDTH: Final = 120
 _HEAD: Final = '''\
@@ -65,6 +67,8 @@ def _tables(methods: list[Method]) -> Iterator[str]:
     yield "#: Methods that change nothing: safe to repeat.\n" + _constant("LOOKING", looking)
     with_token = [method.name for method in methods if "token" in method.params.model_fields]
     yield "#: Methods that take a token, which makes them safe to repeat.\n" + _constant("WITH_TOKEN", with_token)
+    yield "#: Topics of events.\n" + _words("TOPICS", TOPICS)
+    yield "#: Who may have made a pair.\n" + _words("ORIGINS", get_args(Origin))
     rows = []
     for method in methods:
         places = sorted(set(netns_places(method.params)))
@@ -85,6 +89,10 @@ def _listed(words: tuple[str, ...]) -> str:
 
 def _constant(name: str, values: list[str]) -> str:
     return f"{name}: Final = frozenset(\n    {{\n" + "".join(f'        "{value}",\n' for value in values) + "    }\n)\n"
+
+
+def _words(name: str, values: tuple[str, ...]) -> str:
+    return f"{name}: Final = ({_listed(values)})\n"
 
 
 def _typed_dict(name: str, text: str, rows: list[FieldRow]) -> Iterator[str]:
