@@ -6,8 +6,11 @@
 #   make man              manual pages, into build/man
 #   make generate         docs/rpc.md and the client's types, from the methods' rows
 #   make fuzz [MINUTES=10]  hostile clients, for that long and until the round is done
+#   make install          put it in place below PREFIX (and DESTDIR); make uninstall takes it away
 
 PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 VENV := .venv
 PEERS := vdeplug socat openvswitch-switch  # what else joins two TAPs; `make bench` compares
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -27,8 +30,10 @@ APT += man-db        # shows the manual pages, in tests
 APT += nftables      # marks and conntrack, in tests
 APT += zsh           # completion, in tests
 APT += fish
+APT += systemd       # boots inside tests of the service
+APT += dbus          # systemctl as a user, there
 
-.PHONY: setup demo test check bench fuzz man generate lock clean
+.PHONY: setup demo test check bench fuzz man generate wheels install uninstall lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -69,6 +74,36 @@ check: $(VENV)/.ready
 
 man: $(VENV)/.ready
 	@$(VENV)/bin/python -m docs.manual build/man
+
+# What `make install` installs, so that it needs no network: the packages that vethd runs with, and vethd. What setup has
+# compiled is not compiled again.
+WHEEL := $(VENV)/bin/pip wheel -qq --disable-pip-version-check --no-build-isolation -w build/wheels
+
+wheels: build/wheels/.ready
+
+build/wheels/.packages: $(VENV)/.ready
+	@rm -rf build/wheels
+	@$(WHEEL) -c requirements.lock $$($(VENV)/bin/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
+	@touch $@
+
+build/wheels/.ready: build/wheels/.packages $(shell find vethd -name '*.py' -o -name '*.pyi')
+	@rm -rf build/wheels/vethd-* build/lib.*
+	@lib=build/lib.$$($(VENV)/bin/python -c 'import sys, sysconfig; \
+		print(f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}")') && \
+	mkdir -p $$lib && find vethd -name '*.so' -exec cp -p --parents -t $$lib {} +
+	@$(WHEEL) --no-deps .
+	@mkdir -p build/completion && for shell in bash zsh fish; do \
+		$(VENV)/bin/vethctl completion $$shell >build/completion/$$shell; done
+	@touch $@
+
+INSTALL := env PREFIX=$(PREFIX) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR) PYTHON=$(PYTHON) sh install.sh
+
+install: build/wheels/.ready man
+	@$(if $(DESTDIR),,$(SUDO)) $(INSTALL) install
+
+uninstall:
+	@$(if $(DESTDIR),,$(SUDO)) $(INSTALL) uninstall
 
 generate: $(VENV)/.ready
 	@$(VENV)/bin/python -m vethd.rpc.generate

@@ -21,7 +21,7 @@ class _Section(BaseModel):
 
 
 class LogConfig(_Section):
-    """[log]: `format` auto is console on a terminal and json elsewhere."""
+    """[log]: `format` auto is console on a terminal, fields in the journal under systemd, and json elsewhere."""
 
     level: Level = "info"
     format: Literal["auto", "console", "json"] = "auto"

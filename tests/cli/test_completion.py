@@ -18,6 +18,7 @@ from vethd.cli.complete import candidates
 SHELLS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],
     "zsh": ["zsh", "-f", "-i"],
+    "zsh, installed": ["zsh", "-f", "-i"],
     "fish": ["fish", "--no-config", "-i"],
 }
 
@@ -147,9 +148,13 @@ class Shell:
         self._terminal = terminal
         terminal.type("PS1='rea''dy> '\n" if name != "fish" else "function fish_prompt; echo 'rea''dy> '; end\n")
         terminal.read_until("ready> ")
-        if name == "zsh":
-            terminal.type("autoload -Uz compinit && compinit -u -D\n")
-        source = "vethctl completion fish | source" if name == "fish" else f'eval "$(vethctl completion {name})"'
+        compinit = "autoload -Uz compinit && compinit -u -D"
+        source = {
+            "bash": 'eval "$(vethctl completion bash)"',
+            "zsh": f'{compinit}; eval "$(vethctl completion zsh)"',
+            "zsh, installed": f"mkdir ~/f; vethctl completion zsh >~/f/_vethctl; fpath=(~/f $fpath); {compinit}",
+            "fish": "vethctl completion fish | source",
+        }[name]
         terminal.type(f"{source}; echo do''ne\n")
         terminal.read_until("done")
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import program
+from tests.kit.commands import run
 from tests.kit.daemon import Daemon
 from tests.kit.links import all_links
 from tests.kit.netns import RUN_NETNS, Namespaces, fresh_name
 from tests.kit.static import Wish, actions, apply, as_toml, static_pairs, wish
+from vethd.host.netns_add import SOCKET
 
 
 @pytest.fixture
@@ -81,29 +85,59 @@ def test_sigterm_does_not_wait_for_pairs_that_are_not_made_yet(tmp_path: Path, n
 
 # -- a daemon that may not mount --------------------------------------------------------------------------------------
 
-#: Stands for systemctl: makes the namespace where the tests see it, as the unit does, and keeps what it was asked.
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >> {log}
-{then}
-"""
+
+class Maker:
+    """Stands for systemd, and answers a daemon that asks for a namespace; makes it where the tests see it.
+
+    answer: what to say instead. asked: names it was asked for.
+    """
+
+    def __init__(self, directory: Path, answer: str | None) -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(directory / Path(SOCKET).name))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                connection, _address = self._socket.accept()
+                with connection, connection.makefile("rw") as stream:
+                    self.asked.append(stream.readline())
+                    if self._answer is None:
+                        run("ip", "netns", "add", self.asked[-1].strip("\n"))
+                    stream.write(self._answer or "made\n")
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
 
 
 @pytest.fixture
-def sandboxed(tmp_path: Path, start_daemon: Callable[..., Daemon]) -> Callable[..., Daemon]:
-    """A function that starts a daemon that may not make mounts that others see.
+def sandboxed(tmp_path: Path, start_daemon: Callable[..., Daemon]) -> Iterator[Callable[..., tuple[Maker, Daemon]]]:
+    """A function that starts a daemon that may not make mounts that others see, and who makes them for it.
 
-    then: what systemctl does. how: what keeps the daemon from it; by default /run/netns is read-only to it.
+    how: what keeps the daemon from it; by default /run/netns is read-only to it.
     """
+    makers: list[Maker] = []
+    directory = tmp_path / "run"
+    directory.mkdir()
 
-    def start(*wishes: Wish, then: str, how: str = "mount -o remount,bind,ro /run/netns") -> Daemon:
-        tools = tmp_path / "tools"
-        tools.mkdir()
-        (tools / "systemctl").write_text(SYSTEMCTL.format(log=shlex.quote(str(tmp_path / "asked")), then=then))
-        (tools / "systemctl").chmod(0o755)
-        prefix = program.with_mount(f"mount --rbind /run/netns /run/netns && {how}")
-        return start_daemon(config=as_toml(*wishes), prefix=prefix, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+    def start(
+        *wishes: Wish, answer: str | None = None, how: str = "mount -o remount,bind,ro /run/netns"
+    ) -> tuple[Maker, Daemon]:
+        makers.append(Maker(directory, answer))
+        there = "mount --rbind /run/netns /mnt && mount -t tmpfs tmpfs /run && mkdir /run/netns /run/vethd"
+        there += f" && mount --rbind /mnt /run/netns && mount --bind {shlex.quote(str(directory))} /run/vethd"
+        return makers[0], start_daemon(config=as_toml(*wishes), prefix=program.with_mount(f"{there} && {how}"))
 
-    return start
+    yield start
+    for maker in makers:
+        maker.close()
 
 
 @pytest.mark.parametrize(
@@ -112,24 +146,22 @@ def sandboxed(tmp_path: Path, start_daemon: Callable[..., Daemon]) -> Callable[.
     ids=["it is read-only", "systemd gave it mounts of its own"],
 )
 def test_systemd_is_asked_where_the_daemon_may_not(
-    tmp_path: Path, sandboxed: Callable[..., Daemon], netns: Namespaces, how: str
+    sandboxed: Callable[..., tuple[Maker, Daemon]], netns: Namespaces, how: str
 ) -> None:
-    name = fresh_name("n") + "-x"
-    here = f"nsenter --mount=/proc/{os.getpid()}/ns/mnt"
-    daemon = sandboxed(wish(netns.make(), name), then=f"{here} ip netns add {name}", how=how)
+    name = fresh_name("n") + "-x y"
+    maker, daemon = sandboxed(wish(netns.make(), name), how=how)
     netns.adopt(name)
-    escaped = name.replace("-", r"\x2d")
-    assert (tmp_path / "asked").read_text() == f"start --no-ask-password vethd-netns@{escaped}.service\n"
+    assert maker.asked == [f"{name}\n"]
     assert len(static_pairs(daemon)) == 1
 
 
-def test_what_systemd_says_is_passed_on(sandboxed: Callable[..., Daemon], netns: Namespaces) -> None:
+def test_what_systemd_says_is_passed_on(sandboxed: Callable[..., tuple[Maker, Daemon]], netns: Namespaces) -> None:
     name = fresh_name("n")
-    daemon = sandboxed(wish(netns.make(), name), then="echo 'Unit not found.' >&2; exit 5")
+    _maker, daemon = sandboxed(wish(netns.make(), name), answer="Cannot create it.\n")
     (line,) = [json.loads(line) for line in daemon.log().splitlines() if "static pair failed" in line]
     assert line["error"] == (
-        f"netns {name!r} is not there and can't be made: the daemon may not (Read-only file system), and systemd: Unit"
-        " not found."
+        f"netns {name!r} is not there and can't be made: the daemon may not (Read-only file system), and systemd:"
+        " Cannot create it."
     )
     assert line["hint"] == f"ip netns add {name}"
     assert not (RUN_NETNS / name).exists()

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from tests.kit.books import imbalance
 from tests.kit.commands import Answer, require_root, run
 from tests.kit.links import all_links, link_exists
+from tests.kit.manager import Manager
 from tests.kit.netns import RUN_NETNS
 from tests.kit.processes import Process, descendants, identify, sleeping, survivors, tap_fds
 from tests.kit.rpc import RpcClient, RpcError
@@ -30,7 +31,7 @@ class Daemon:
 
     `start` returns once the control socket answers; `stop` ends it with SIGTERM and raises if a process, a device or a
     namespace of its own is left. The log is in `workdir`. `prefix` is a command that ends by executing its arguments,
-    such as `setpriv` or `unshare`.
+    such as `setpriv` or `unshare`. With a `manager` its links outlive its process: `end` it and `start_next`.
     """
 
     def __init__(
@@ -40,17 +41,21 @@ class Daemon:
         config: str | None = None,
         env: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
+        manager: Manager | None = None,
     ):
         self.workdir = workdir
-        self.socket = workdir / "control.sock"
+        self.socket = workdir / "control.sock" if manager is None else manager.control
         self.log_path = workdir / "vethd.log"
         self.prefix = list(prefix)
+        self.manager = manager
         self.arguments = list(arguments)
         if config is not None:
             path = workdir / "vethd.toml"
             path.write_text(config)
             self.arguments += ["--config", str(path)]
         self.env = {name: value for name, value in os.environ.items() if name not in MANAGER_VARIABLES} | (env or {})
+        if manager is not None:
+            self.env |= manager.env
         self._process: subprocess.Popen[bytes] | None = None
         self._client: RpcClient | None = None
         self._family: set[Process] = set()
@@ -69,21 +74,7 @@ class Daemon:
             self._forget()
         self._names_before = _foreign_namespaces()
         self._links_before = _taps()
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *DIE_WITH_THE_TESTS,
-                    *self.prefix,
-                    str(PROGRAMS / "vethd"),
-                    "--socket",
-                    str(self.socket),
-                    *self.arguments,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self.env,
-            )
+        self._launch()
 
         def answers() -> bool:
             if self.exit_code is not None:
@@ -98,6 +89,38 @@ class Daemon:
         eventually(answers, bool, "the control socket answers", within)
         self.family()
 
+    def _launch(self) -> None:
+        command = [str(PROGRAMS / "vethd"), "--socket", str(self.socket), *self.arguments]
+        handing_over = nullcontext(((), ())) if self.manager is None else self.manager.handing_over()
+        with self.log_path.open("ab") as log, handing_over as (shim, fds):
+            self._process = subprocess.Popen(
+                [*DIE_WITH_THE_TESTS, *self.prefix, *shim, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.env,
+                pass_fds=fds,
+            )
+
+    def end(self, number: signal.Signals) -> None:
+        """End the supervisor with a signal, then whatever it left: as systemd does with KillMode=mixed."""
+        assert self._process is not None
+        assert self.exit_code is None, f"vethd had ended by itself with {self.exit_code}\n{self.log()}"
+        family = self.family()
+        self._process.send_signal(number)
+        self._process.wait(30)
+        for process in family:
+            with suppress(ProcessLookupError):
+                process.send(signal.SIGKILL)
+        assert not survivors(family)
+        self.hang_up()
+
+    def start_next(self) -> None:
+        """Start another process after `end`; it may not serve yet, but clients can connect."""
+        assert self.manager is not None
+        assert self.exit_code is not None
+        self._launch()
+
     def stop(self, within: float = 30.0) -> None:
         """End the daemon with SIGTERM and insist that it exits with 0 and leaves nothing behind."""
         if self._process is None:
@@ -109,7 +132,7 @@ class Daemon:
         try:
             links = [(pair[end]["netns"], pair[end]["ifname"]) for pair in self.pairs() for end in ("a", "b")]
             family = self.family()
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGTERM if self.manager is None else signal.SIGINT)  # its links go, too
             self._process.wait(within)
         except (subprocess.TimeoutExpired, OSError, EOFError, RpcError) as error:
             self.kill()
@@ -150,6 +173,8 @@ class Daemon:
         assert self._process is not None
         code = self._process.wait()
         self._process = None
+        if self.manager is not None:
+            self.manager.release()
         self.hang_up()
         return code
 

@@ -116,6 +116,12 @@ class House:
                 source.send(frame(60))
                 assert await asyncio.to_thread(target.collect, 1), "no frame crossed the wire"
 
+    def hurry_worker(self) -> None:
+        """The first worker is killed within a moment if it does not answer."""
+        child = self.supervisor.workers.serving()[0][0].child
+        assert child is not None
+        child.hurry(0.2)
+
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log lines of one event."""
         return [line for line in self.log if line["event"] == event]
@@ -141,7 +147,7 @@ class House:
         events = follower._events
         assert events is not None
         await soon(
-            lambda: (readable(events), len(follower._tasks), len(follower._carrier_tasks)),
+            lambda: (readable(events), len(follower._tasks), len(follower._carrier.tasks)),
             lambda left: left == (False, 0, 0),
             "nothing is left to do",
         )

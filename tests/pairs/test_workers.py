@@ -20,13 +20,9 @@ def test_nobody_but_the_supervisor_holds_a_privilege(daemon: Daemon, netns: Name
     make_pair_between_fresh(daemon, netns)
     wait_spare(daemon)
     for pid in helpers(daemon):
-        assert {name: int(status_field(pid, name), 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {
-            "CapInh": 0,
-            "CapPrm": 0,
-            "CapEff": 0,
-            "CapAmb": 0,
-        }
-        assert status_field(pid, "NoNewPrivs") == "1"
+        sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+        assert {name: int(status_field(pid, name), 16) for name in sets} == dict.fromkeys(sets, 0)
+        assert (status_field(pid, "NoNewPrivs"), status_field(pid, "Seccomp")) == ("1", "2")
         assert "0" not in status_field(pid, "Uid").split()
         assert status_field(pid, "Groups") == ""
 

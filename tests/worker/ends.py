@@ -38,6 +38,7 @@ class StandIn:
         for side in (self._here, self._there):
             side.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, room)
         self._here.settimeout(10.0)
+        self._there.setblocking(False)  # as a TAP's fd is; a worker may not make it so
         self.fd = self._there.fileno()
 
     def send(self, data: bytes, header: bytes | None = None) -> None:

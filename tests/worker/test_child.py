@@ -166,6 +166,7 @@ async def test_a_child_that_can_not_do_as_it_was_told_says_why_and_what_to_do(
 async def test_what_a_child_reports_is_handed_on(supervisor: Supervisor, impostor: Callable[[str], None]) -> None:
     impostor('say(ready, dict(op="gone", end=3), dict(op="hdr_invalid", end=4, frames=16))')
     child = supervisor.spawn()
+    child.ends = 5
     await supervisor.until(lambda: len(supervisor.reports) == 2)
     assert child.alive
     assert supervisor.reports == [{"op": "gone", "end": 3}, {"op": "hdr_invalid", "end": 4, "frames": 16}]
@@ -199,6 +200,54 @@ async def test_a_child_that_breaks_the_protocol_is_killed(
     assert why in await ended(child)
     assert "signal 9" in child.why_dead
     assert supervisor.reports == []
+
+
+@pytest.mark.parametrize(
+    ("speech", "reports", "why"),
+    [
+        ('dict(op="gone", end=5)', 0, "gone: there is no end 5"),
+        ('dict(op="gone", end=3), dict(op="gone", end=4), dict(op="gone", end=3)', 2, "gone: no news of end 3"),
+        ('dict(op="hdr_invalid", end=3, frames=15)', 0, "hdr_invalid: no news of end 3"),
+        (
+            '*(dict(op="hdr_invalid", end=3, frames=frames) for frames in (16, 40, 79))',
+            2,
+            "hdr_invalid: no news of end 3",
+        ),
+    ],
+)
+async def test_a_child_that_reports_more_than_the_protocol_lets_it_is_killed(
+    supervisor: Supervisor, impostor: Callable[[str], None], speech: str, reports: int, why: str
+) -> None:
+    """Each report makes work for the supervisor."""
+    impostor(f"say(ready, {speech})")
+    child = supervisor.spawn()
+    child.ends = 5
+    assert why in await ended(child)
+    assert len(supervisor.reports) == reports
+
+
+async def test_an_end_that_is_added_may_be_reported_again(
+    supervisor: Supervisor, impostor: Callable[[str], None]
+) -> None:
+    gone = 'dict(op="gone", end=3)'
+    impostor(f"say(ready, {gone}); channel.recv(9999); say({gone}); say({gone})")
+    child = supervisor.spawn()
+    child.ends = 5
+    await supervisor.until(lambda: len(supervisor.reports) == 1)
+    added = child.request("add", ends=[{"number": 3}, {"number": 4}])
+    assert "gone: no news of end 3" in await ended(child)
+    assert len(supervisor.reports) == 2
+    with pytest.raises(WorkerDied):
+        await added
+
+
+async def test_a_child_that_made_a_forbidden_call_is_told_from_others(
+    supervisor: Supervisor, impostor: Callable[[str], None]
+) -> None:
+    impostor("from vethd.worker import confine, seccomp; confine.confine(65534, 65534); seccomp.install(); os.fork()")
+    child = supervisor.spawn()
+    why = "a system call that no worker makes: signal 31; the kernel's log may name it, audit type 1326"
+    assert why in await ended(child)
 
 
 @pytest.mark.parametrize("environment", ["PYTHONPATH", "LD_PRELOAD", "SECRET"])

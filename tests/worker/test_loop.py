@@ -17,7 +17,7 @@ from tests.worker.bench import Bench
 from tests.worker.ends import PLAIN_HEADER, StandIn
 from vethd.datapath.skb import Skb
 from vethd.drops import DropPoint
-from vethd.worker.loop import HDR_INVALID_REPORT
+from vethd.worker.channel import HDR_INVALID_REPORT
 
 MakeStandIn = Callable[..., StandIn]
 

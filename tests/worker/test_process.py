@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.worker.subject import ENDS, NOBODY, Worker
 from vethd.worker.channel import PROTOCOL_VERSION
 
 
-@pytest.mark.parametrize("capabilities", ["CapInh", "CapPrm", "CapEff", "CapAmb"])
+@pytest.mark.parametrize("capabilities", ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"])
 def test_a_worker_holds_no_capability(start_worker: StartWorker, capabilities: str) -> None:
     worker = start_worker()
     worker.hear_ready()
@@ -30,6 +31,30 @@ def test_a_worker_is_nobody_in_every_way(start_worker: StartWorker) -> None:
     assert worker.status("Uid").split() == [str(NOBODY)] * 4
     assert worker.status("Gid").split() == [str(NOBODY)] * 4
     assert worker.status("Groups") == ""
+
+
+def test_a_worker_has_no_ring_but_its_own(start_worker: StartWorker) -> None:
+    """libuv would have one, too, with which everything could be done that a filter of system calls forbids."""
+    worker = start_worker()
+    rings = {"uring": 1, "syscalls": 0}[worker.hear_ready()["frameio"]]
+    assert worker.open_fds().count("anon_inode:[io_uring]") == rings
+
+
+def test_a_worker_is_out_of_reach_of_others_of_its_user(start_worker: StartWorker) -> None:
+    """Whoever may read its environment may also trace it; see ptrace(2), ptrace access mode checking."""
+
+    def environment_as_nobody(pid: int) -> bool:
+        return (
+            subprocess.run(["cat", f"/proc/{pid}/environ"], user=NOBODY, capture_output=True, check=False).returncode
+            == 0
+        )
+
+    worker = start_worker()
+    worker.hear_ready()
+    with subprocess.Popen(["sleep", "60"], user=NOBODY) as bystander:
+        assert environment_as_nobody(bystander.pid)
+        assert not environment_as_nobody(worker.pid)
+        bystander.kill()
 
 
 def test_a_worker_is_confined_before_its_first_word(start_worker: StartWorker) -> None:

@@ -239,7 +239,11 @@ _vethctl() {
     compadd -d shown -a found
     compadd -S '' -a open
 }
-compdef _vethctl vethctl
+if [[ ${funcstack[1]} == _vethctl ]]; then # a file of fpath: this is the first call
+    _vethctl "$@"
+else
+    compdef _vethctl vethctl
+fi
 """
 
 _FISH: Final = r"""

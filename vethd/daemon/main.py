@@ -71,11 +71,13 @@ def _run(options: argparse.Namespace) -> None:
     if options.check_takeover is not None:
         sys.exit(_check_takeover(options.check_takeover))
     _raise_nofile()
+    listener = _listener()
     log = logger(config.log)
     try:
-        if config.socket == DEFAULT_SOCKET:  # its directory comes from tmpfiles.d where there is a systemd
+        # Where there is a systemd, tmpfiles.d has made the directory.
+        if listener is None and config.socket == DEFAULT_SOCKET:
             Path(DEFAULT_SOCKET).parent.mkdir(mode=0o755, exist_ok=True)
-        uvloop.run(_serve(source, loaded, log))
+        uvloop.run(_serve(source, loaded, listener, log))
     except (VethdError, AlreadyRunning, UnsafeDirectory, OSError) as error:
         print(f"vethd: {_reason(error, config)}", file=sys.stderr)
         sys.exit(1)
@@ -120,11 +122,11 @@ def _reason(error: Exception, config: Config) -> str:
     return text
 
 
-async def _serve(source: Source, loaded: Loaded, log: FilteringBoundLogger) -> None:
+async def _serve(source: Source, loaded: Loaded, listener: int | None, log: FilteringBoundLogger) -> None:
     from vethd.daemon.handover import inherit
     from vethd.daemon.supervisor import Supervisor
 
-    await Supervisor(loaded.config, log, source, loaded.files, inherit(log)).run()
+    await Supervisor(loaded.config, log, source, loaded.files, inherit(log), listener).run()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,6 +149,19 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="say everything that is wrong with the configuration")
     check.add_argument("file", type=Path, nargs="?", metavar="FILE", help="main file, instead of that of --config")
     return words
+
+
+def _listener() -> int | None:
+    """The control socket that systemd opened for us, if it did; whatever else it left is closed."""
+    from vethd.daemon.service import CONTROL, listen_fds
+
+    found = None
+    for name, fd in listen_fds():
+        if name == CONTROL and found is None:
+            found = fd
+        else:
+            os.close(fd)
+    return found
 
 
 def _raise_nofile() -> None:

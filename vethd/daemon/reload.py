@@ -8,9 +8,11 @@ would have to be started for, and are named in the log. So what was changed at r
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,23 +21,32 @@ from structlog.typing import FilteringBoundLogger
 from vethd.config import Config, SysctlConfig
 from vethd.configfiles import ConfigError, Source
 from vethd.daemon.log import set_level
+from vethd.daemon.service import Service
 from vethd.host import netns
+from vethd.host.opening import Paths
 from vethd.pairs.create import Creator
 from vethd.pairs.journal import Journal
 from vethd.pairs.static import StaticPairs
 from vethd.pairs.workers import Workers
-from vethd.rpc.call import open_ref
+from vethd.rpc.call import open_ref, paths_in
 from vethd.rpc.schema.base import NetnsRef
+from vethd.rpc.schema.config import StaticPair
 from vethd.rpc.server import Server
 
 #: Keys that a running daemon keeps: processes, shared memory and the socket are made for them.
-FIXED: Final = frozenset({"socket", "log.format", "worker.count", "worker.cpus", "worker.frameio", "limits.max_pairs"})
+FIXED: Final = frozenset(
+    {
+        *("socket", "log.format", "limits.max_pairs"),
+        *("worker.count", "worker.cpus", "worker.frameio", "worker.watchdog"),
+    }
+)
 
 
 class Reloader:
     """Puts the configuration into force, and does so again when asked; one per daemon.
 
-    files: those that were read last.
+    files: those that were read last. static_digest: stands for the static pairs that were applied last, None if that is
+    not known.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class Reloader:
         server: Server,
         static: StaticPairs,
         journal: Journal,
+        service: Service,
         log: FilteringBoundLogger,
     ) -> None:
         self._source = source
@@ -57,11 +69,13 @@ class Reloader:
         self._server = server
         self._static = static
         self._journal = journal
+        self._service = service
         self._log = log
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
         self._started = False
         self.files = files
+        self.static_digest: str | None = None
 
     def in_force(self) -> Config:
         """The settings in force, as files would say them."""
@@ -83,16 +97,26 @@ class Reloader:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def start(self, static_pairs: bool = True) -> None:
+    async def start(self, left: str | None = None, *, in_place: bool = False, kept: bool = False) -> None:
         """Make the static pairs, and take requests to reload from now on, also those that came before.
 
-        static_pairs: False leaves them as they are: those of the program before this one, with what was changed since.
+        kept: there are pairs of a predecessor; left: its `static_digest`. If the files still say what they said to it,
+        those stay as they are, with what was changed since. in_place: so they do anyway.
         """
-        if self._config.pair and static_pairs:
-            await self._static.apply(self._config.pair, _opened, "start", prune=False)
+        if not in_place:
+            await self._start_static(left, kept)
+            left = _digest(self._config)
+        self.static_digest = left
         self._started = True
         if self._wanted:
             self.request()
+
+    async def _start_static(self, left: str | None, kept: bool) -> None:
+        pairs, prune = self._config.pair, kept
+        if kept and left in (None, _digest(self._config)):
+            pairs, prune = self._static.missing(pairs), False
+        if pairs or prune:
+            await self._apply(pairs, "start", prune=prune)
 
     async def stop(self) -> None:
         """Reload no more; returns when nothing is under way."""
@@ -104,6 +128,7 @@ class Reloader:
         """Reload, once more after a reload that is under way."""
         self._wanted = True
         if self._started and self._task is None:
+            self._service.reloading()
             self._task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
@@ -115,6 +140,7 @@ class Reloader:
             self._log.exception("reload failed")
         finally:
             self._task = None
+            self._service.ready()
 
     async def _reload(self) -> None:
         try:
@@ -137,7 +163,13 @@ class Reloader:
         self._journal.record(
             "config", "reloaded", files=list(map(str, loaded.files)), changed=applied, needs_restart=kept
         )
-        await self._static.apply(loaded.config.pair, _opened, "reload", prune=True)
+        self.static_digest = _digest(loaded.config)
+        await self._apply(loaded.config.pair, "reload", prune=True)
+
+    async def _apply(self, pairs: list[StaticPair], reason: str, *, prune: bool) -> None:
+        with Paths() as paths:
+            await paths.open(paths_in(pairs))
+            await self._static.apply(pairs, partial(_opened, paths), reason, prune=prune)
 
     async def _put_into_force(self, config: Config) -> None:
         set_level(config.log.level)
@@ -145,6 +177,11 @@ class Reloader:
         self._workers.restart_window = config.worker.restart_window
         self._server.limits = config.limits
         await self._workers.set_sysctls(config.sysctl.model_dump())
+
+
+def _digest(config: Config) -> str:
+    """Tells what files say of static pairs from anything else that they might."""
+    return hashlib.sha256(repr(config.pair).encode(errors="surrogateescape")).hexdigest()
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -168,9 +205,9 @@ def _with(config: Config, values: dict[str, Any]) -> Config:
 
 
 @contextmanager
-def _opened(ref: str | NetnsRef | None, what: str) -> Iterator[int]:
-    """An fd of a namespace that a file names, or of the daemon's own; closed after the body."""
-    fd = netns.current() if ref is None else open_ref(ref, what)
+def _opened(paths: Paths, ref: str | NetnsRef | None, what: str) -> Iterator[int]:
+    """An fd of a namespace that a file names, or of the daemon's own; closed after the body. paths: see open_ref."""
+    fd = netns.current() if ref is None else open_ref(ref, what, paths)
     try:
         yield fd
     finally:

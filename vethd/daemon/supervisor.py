@@ -19,13 +19,14 @@ from vethd.daemon.doctor import features
 from vethd.daemon.handover import Inheritance, release_signals
 from vethd.daemon.reexec import Reexec
 from vethd.daemon.reload import Reloader
+from vethd.daemon.service import Service
 from vethd.daemon.state import CONTROL, COUNTERS, STAGING, Parts, restore
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
-from vethd.pairs.journal import Journal
+from vethd.pairs.journal import Event, Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.static import StaticPairs
 from vethd.pairs.workers import Workers
@@ -45,7 +46,7 @@ class Supervisor:
     """All parts of one daemon; to be made on the running event loop.
 
     configured: what `source` says, but for what has the last word there. files: those that it was read from.
-    inheritance: what the program before this one left.
+    inheritance: what the program before this one left. listener: fd of a control socket that systemd opened.
     """
 
     def __init__(
@@ -55,11 +56,14 @@ class Supervisor:
         source: Source = Source(),  # noqa: B008 - it is frozen
         files: tuple[Path, ...] = (),
         inheritance: Inheritance | None = None,
+        listener: int | None = None,
     ) -> None:
         self._config = config = source.overrule(configured)
         self._log = log
         self._stop = asyncio.Event()
         self._inheritance = inheritance
+        self._listener = listener
+        self.service = Service(log)
         self.threads = HostThreads(inheritance.fds.get(STAGING) if inheritance is not None else None)
         self.counters = self._counters(2 * config.limits.max_pairs)
         self.registry = Registry(self.counters.ends)
@@ -126,7 +130,16 @@ class Supervisor:
         )
         self.server = Server(Path(config.socket), config.limits, self.methods.handle, log)
         self.reloader = Reloader(
-            source, configured, files, self.workers, self.creator, self.server, self.static, self.journal, log
+            source,
+            configured,
+            files,
+            self.workers,
+            self.creator,
+            self.server,
+            self.static,
+            self.journal,
+            self.service,
+            log,
         )
         self._parts = Parts(
             self.registry,
@@ -165,14 +178,13 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask_to_stop)
+            loop.add_signal_handler(number, self._ask_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reloader.request)
         loop.add_signal_handler(signal.SIGUSR2, self.reexec.on_signal)
         release_signals()
         try:
             await self.start()
             await self._stop.wait()
-            self._log.info("stopping", pairs=len(self.registry))
         finally:
             await self.stop()
         self._log.info("stopped")
@@ -183,19 +195,16 @@ class Supervisor:
     async def _request_reexec(self, reason: str) -> None:
         await self.reexec.request(reason)
 
-    def _ask_to_stop(self) -> None:
+    def _ask_to_stop(self, number: signal.Signals) -> None:
+        if not self._stop.is_set():
+            self._log.info("stopping", pairs=len(self.registry), signal=number.name)
         self.static.interrupt()
         self._stop.set()
 
     async def start(self) -> None:
         """Start every part. The control socket is taken first, so that a second daemon starts nothing; served last."""
         left, self._inheritance = self._inheritance, None
-        if left is None or CONTROL not in left.fds:
-            self.server.bind()
-        else:
-            self.server.adopt(left.fds[CONTROL], left.state.inode if left.state is not None else None)
-            if self.server.path != Path(self._config.socket):
-                self._log.warning("socket changes with the next start", socket=str(self.server.path))
+        self._listen(left)
         await self.follower.start()
         if left is not None:
             await restore(left.state, left.fds, self._parts, self.threads, self._log)
@@ -204,11 +213,26 @@ class Supervisor:
         await self.reloader.start(static_pairs=left is None)
         self.server.serve()
         self.reexec.allow()
+        self.journal.listen(self._tell_status)
+        self._tell_status()
+        self.service.ready()
         self._log.info("vethd serves", version=__version__, socket=str(self.server.path), pairs=len(self.registry))
+
+    def _listen(self, left: Inheritance | None) -> None:
+        """Take the control socket: the predecessor's, systemd's, or one of our own."""
+        if left is not None and CONTROL in left.fds:
+            self.server.adopt(left.fds[CONTROL], left.state.inode if left.state is not None else None)
+        elif self._listener is not None:
+            self.server.adopt(self._listener, inode=0)
+        else:
+            self.server.bind()
+        if self.server.path != Path(self._config.socket):
+            self._log.warning("socket of the configuration not used", socket=str(self.server.path))
 
     async def stop(self) -> None:
         """Stop every part in reverse order; no device, process or thread is left."""
         self.methods.shutting_down = True
+        self.service.stopping()
         await self.reexec.stop()
         self.journal.record("daemon", "stopping")
         await self.reloader.stop()
@@ -218,3 +242,9 @@ class Supervisor:
         await self.workers.stop()
         await asyncio.to_thread(self.threads.close)
         self.counters.close()
+        self.service.close()
+
+    def _tell_status(self, _event: Event | None = None) -> None:
+        """Say in `systemctl status` how many pairs and workers there are."""
+        serving = sum(bool(ready) for _slot, ready in self.workers.serving())
+        self.service.set_status(f"{len(self.registry)} pairs, {serving} workers")

@@ -6,6 +6,11 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<liburing.h>" nogil:
     """
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    /* Two that stand in the header of liburing 2.3, but are not in the library. */
+    #define vethd_register(ring_fd, opcode, argument, count) \\
+        (syscall(SYS_io_uring_register, (ring_fd), (opcode), (argument), (count)) < 0 ? -errno : 0)
     #define vethd_flags(pointer) (*(volatile unsigned *)(pointer))
     #define vethd_barrier() __sync_synchronize()
     """
@@ -28,6 +33,7 @@ cdef extern from "<liburing.h>" nogil:
         unsigned *kflags
     struct io_uring:
         io_uring_sq sq
+        int ring_fd
     struct io_uring_params:
         unsigned flags
         unsigned cq_entries
@@ -39,6 +45,10 @@ cdef extern from "<liburing.h>" nogil:
         unsigned short bgid
     struct io_uring_probe:
         pass
+    struct io_uring_restriction:
+        unsigned short opcode
+        unsigned char sqe_op
+        unsigned char sqe_flags
     int io_uring_queue_init_params(unsigned, io_uring *, io_uring_params *)
     void io_uring_queue_exit(io_uring *)
     io_uring_sqe *io_uring_get_sqe(io_uring *)
@@ -60,9 +70,12 @@ cdef extern from "<liburing.h>" nogil:
     void io_uring_free_probe(io_uring_probe *)
     unsigned vethd_flags(unsigned *)
     void vethd_barrier()
+    int vethd_register(int, unsigned, void *, unsigned)
     enum:
         IORING_SETUP_CQSIZE, IORING_SETUP_SUBMIT_ALL, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_TASKRUN_FLAG
-        IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_DEFER_TASKRUN
+        IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_R_DISABLED
+        IORING_REGISTER_RESTRICTIONS, IORING_REGISTER_ENABLE_RINGS
+        IORING_RESTRICTION_SQE_OP, IORING_RESTRICTION_SQE_FLAGS_ALLOWED
         IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN
         IORING_OP_ASYNC_CANCEL, IORING_OP_READ, IORING_OP_WRITE
         IOSQE_BUFFER_SELECT

@@ -23,6 +23,7 @@ cdef class Ring:
     cdef int _set_up(self, tuple setups) except -1
     cdef int _init_ring(self, unsigned flags) noexcept
     cdef bint _knows_multishot(self)
+    cdef int _restrict(self) except -1
     cdef int shut(self) except -1
     cdef io_uring_sqe *sqe(self, int opcode, int fd, __u64 user_data) except NULL
     cdef int submit(self, unsigned wanted) except -1

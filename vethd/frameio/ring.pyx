@@ -10,6 +10,9 @@ what came back last, so the few that are in use stay in the CPU's cache.
 
 Completions are run by the thread that made the ring, inside io_uring_enter (DEFER_TASKRUN, kernel 6.1; before that
 COOP_TASKRUN). epoll on the ring's own fd would sleep through them; the eventfd wakes in all modes.
+
+What a ring does passes no seccomp filter: it could open files and connect sockets for a worker that was taken over. So
+it is made switched off, told what it may do, which can't be changed afterwards, and only then switched on.
 """
 
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL
@@ -54,6 +57,7 @@ cdef class Ring:
         self.eventfd = -1
         self._set_up(setups)
         self.multishot = multishot and self._knows_multishot()
+        self._restrict()
 
     cdef int _set_up(self, tuple setups) except -1:
         cdef io_uring_buf_reg registration
@@ -80,7 +84,7 @@ cdef class Ring:
     cdef int _init_ring(self, unsigned flags) noexcept:
         cdef io_uring_params params
         memset(&params, 0, sizeof(params))
-        params.flags = flags | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE
+        params.flags = flags | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED
         params.cq_entries = CQ_ENTRIES
         return io_uring_queue_init_params(SQ_ENTRIES, &self.ring, &params)
 
@@ -91,6 +95,28 @@ cdef class Ring:
         known = io_uring_opcode_supported(probe, IORING_OP_READ_MULTISHOT)
         io_uring_free_probe(probe)
         return known
+
+    cdef int _restrict(self) except -1:
+        """Switch the ring on: for reads, writes and their cancelling, and for no registration any more."""
+        cdef io_uring_restriction restrictions[5]
+        cdef int i
+        cdef int[4] allowed = [IORING_OP_READ, IORING_OP_WRITE, IORING_OP_ASYNC_CANCEL, IORING_OP_READ_MULTISHOT]
+        memset(restrictions, 0, sizeof(restrictions))
+        restrictions[0].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED
+        restrictions[0].sqe_flags = IOSQE_BUFFER_SELECT
+        for i in range(4):
+            restrictions[i + 1].opcode = IORING_RESTRICTION_SQE_OP
+            restrictions[i + 1].sqe_op = allowed[i]
+        i = 5 if self.multishot else 4
+        check(
+            vethd_register(self.ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions, i),
+            "IORING_REGISTER_RESTRICTIONS",
+        )
+        check(
+            vethd_register(self.ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0),
+            "IORING_REGISTER_ENABLE_RINGS",
+        )
+        return 0
 
     def __dealloc__(self):
         if self._open:

@@ -2,6 +2,9 @@
 
 desired.py says what is to be done; here it is done, pair by pair: each as a whole or not at all, whatever became of the
 others. Only one apply runs at a time, so that each finds what the one before it left.
+
+A pair of which nothing but its descriptors outlived the last daemon has lost its name. It is the static pair that has
+an end where one of its ends is, and of the same name: it is called so again, and is changed to what it shall be.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -35,7 +38,7 @@ from vethd.pairs.desired import (
     wrong,
 )
 from vethd.pairs.journal import Journal
-from vethd.pairs.pair import Letter, Pair
+from vethd.pairs.pair import Letter, Pair, describe
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import MTU_DEFAULT, EndSpec, PairSpec
 from vethd.rpc.schema.base import NetnsRef
@@ -85,7 +88,6 @@ class StaticPairs:
         """
         async with self._lock:
             present = self._present()
-            states = {name: present_state(pair) for name, pair in present.items()}
             wished: dict[str, StaticPair] = {}
             wanted: dict[str, State] = {}
             refused: dict[str, VethdError] = {}
@@ -95,6 +97,8 @@ class StaticPairs:
                     wanted[wish.name] = self._wanted(wish, opened)
                 except VethdError as error:
                     refused[wish.name] = error
+            present |= self._nameless({name: state for name, state in wanted.items() if name not in present})
+            states = {name: present_state(pair) for name, pair in present.items()}
             known = {name: state for name, state in states.items() if name not in refused}
             rows = [Row(step) for step in plan(known, wanted, prune)]
             rows += [
@@ -105,10 +109,17 @@ class StaticPairs:
                 pair = present.get(name)
                 row.pair = None if pair is None else pair.uuid
                 if not dry_run and row.error is None:
+                    if pair is not None and pair.name is None:
+                        self._name(pair, name)
                     await self._do(row, pair, wished.get(name), wanted.get(name, {}), opened, reason)
             if not dry_run:
                 self._tell(rows, reason)
             return rows
+
+    def missing(self, wishes: Iterable[StaticPair]) -> list[StaticPair]:
+        """Those of which there is no pair, whatever the others are like."""
+        present = self._present()
+        return [wish for wish in wishes if wish.name not in present]
 
     def interrupt(self) -> None:
         """Begin with no further pair, for good: the daemon stops."""
@@ -120,6 +131,32 @@ class StaticPairs:
             for pair in self._registry
             if pair.origin == "config" and pair.name is not None and pair.is_live()
         }
+
+    def _nameless(self, wanted: Mapping[str, State]) -> dict[str, Pair]:
+        """Pairs that have lost their names, by the names of the static pairs that they are."""
+        at = {
+            _whereabouts(letter, present_state(pair)): pair
+            for pair in self._registry
+            if pair.recovered and pair.name is None and pair.is_live()
+            for letter in LETTERS
+        }
+        found: dict[str, Pair] = {}
+        taken: set[Pair | None] = {None}
+        for both in (True, False):  # one end may have been moved or renamed since; but not if another pair fits better
+            for name, state in wanted.items():
+                a, b = (at.get(_whereabouts(letter, state)) for letter in LETTERS)
+                pair = a or b
+                if pair not in taken and (a is b or not both) and name not in found:
+                    assert pair is not None
+                    found[name] = pair
+                    taken.add(pair)
+        return found
+
+    def _name(self, pair: Pair, name: str) -> None:
+        """Let a pair that has lost its name have one again."""
+        pair.name, pair.origin = name, "config"
+        self._log.info("static pair recognised", **describe(pair), name=name)
+        self._journal.record("link", "changed", pair, name=name, origin=pair.origin)
 
     def _wanted(self, wish: StaticPair, opened: Open) -> State:
         """How a pair shall be. Raises a VethdError that names the field."""
@@ -201,6 +238,11 @@ class StaticPairs:
                     self._log.warning("static pair failed", name=row.step.name, action=row.step.action, **why)
         self._log.info("static pairs applied", **counts, failed=len(failed), reason=reason)
         self._journal.record("config", "applied", **counts, failed=failed, reason=reason)
+
+
+def _whereabouts(letter: Letter, state: State) -> tuple[Any, ...]:
+    """What tells an end from all others that are there: where it is, and what it is called there."""
+    return letter, state[f"{letter}.netns"], state[f"{letter}.ifname"]
 
 
 def _end(wish: StaticPair, letter: Letter) -> StaticEnd:

@@ -112,6 +112,7 @@ class Workers:
                 self._log.error("worker not taken over", worker=one.slot, pid=one.pid, error=repr(error))
                 os.close(one.channel)
                 continue
+            child.ends = self._counters.ends
             if child.foreign and one.slot is None and one.ready:  # a spare holds nothing
                 child.stop()
             elif child.foreign:

@@ -1,13 +1,13 @@
 """Who may do what: decided by the kernel's word about the peer of a connection, never by what it says itself.
 
-root and the daemon's own user change, members of `vethd` change, members of `vethd-ro` look, everybody else is
-refused - and the user that workers run as always is, for a worker may have been taken over by a frame.
+root changes, members of `vethd` change, members of `vethd-ro` look, everybody else is refused - and the user that
+workers run as always is, for a worker may have been taken over by a frame. That is the daemon's own user, when it is
+not root.
 """
 
 from __future__ import annotations
 
 import grp
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import Final
 
 from vethd.errors import NotPermitted
-from vethd.worker.child import worker_user
+from vethd.worker.child import worker_uid
 
 CHANGE_GROUP: Final = "vethd"
 LOOK_GROUP: Final = "vethd-ro"
@@ -63,9 +63,9 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 def _role(uid: int, groups: set[int]) -> Role:
-    if uid in (0, os.geteuid()):
+    if uid == 0:
         return Role.CHANGE
-    if uid == worker_user().pw_uid:
+    if uid == worker_uid():
         return Role.NOTHING
     if _gid(CHANGE_GROUP) in groups:
         return Role.CHANGE

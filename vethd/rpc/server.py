@@ -62,7 +62,8 @@ class Server:
     def adopt(self, listener: int, inode: int | None) -> None:
         """Listen on the socket of a predecessor, where that is; who connected meanwhile waits until `serve`.
 
-        inode: of its path, None when that is not known: the one there is now. Raises OSError when it is no socket.
+        inode: of its path, None when that is not known: the one there is now; 0 when the path is not ours to remove.
+        Raises OSError when it is no socket.
         """
         self._socket = socket.socket(fileno=listener)
         self._socket.setblocking(False)

@@ -20,6 +20,8 @@ PROTOCOL_VERSION: Final = 3
 #: A packet is one message; the largest is an `add` of a pair, well below 1 KiB.
 MAX_MESSAGE: Final = 65536
 MAX_FDS: Final = 16
+#: A sender whose frames' headers are refused is reported at this many frames, and at each doubling after.
+HDR_INVALID_REPORT: Final = 16
 
 Message = dict[str, Any]
 
@@ -91,17 +93,14 @@ class Channel:
         except OSError as error:
             self._lost("closed" if isinstance(error, ConnectionError) else error.strerror or str(error))
             return
-        if not data:
-            self._lost("closed")
-            return
         try:
-            message = json.loads(data)
+            message = json.loads(data) if data else None
             if not isinstance(message, dict):
                 raise ValueError("not an object")
         except (ValueError, RecursionError) as error:  # the latter: nested thousands of levels deep
-            for fd in fds:
+            for fd in fds:  # there may be some even beside an empty packet
                 os.close(fd)
-            self._lost(f"not a message: {error}")
+            self._lost(f"not a message: {error}" if data else "closed")
             return
         self._on_message(message, fds)
 

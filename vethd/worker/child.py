@@ -29,7 +29,8 @@ from typing import Any
 
 from vethd.errors import WorkerFailed
 from vethd.frameio.choice import Wanted
-from vethd.worker.channel import PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
+from vethd.host import capabilities
+from vethd.worker.channel import HDR_INVALID_REPORT, PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
 
 #: Users to run workers as, the first that exists; both without rights of their own.
 WORKER_USERS = ("vethd-worker", "nobody")
@@ -89,12 +90,18 @@ class _Process:
         return self.returncode
 
 
+def worker_uid() -> int:
+    """Who workers run as: worker_user() when vethd is root, else whoever vethd is. Raises KeyError."""
+    return os.geteuid() or worker_user().pw_uid
+
+
 class Child:
     """One worker process, started anew unless there is one to take over.
 
     on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
     frameio: how it is to read and write; see frameio/choice.py. kept: a process that is there already.
     ended: set when the process has ended. why_dead: for people, then.
+    ends: how many there are; it reports of no other.
     unable: the `unable` message of a worker that can't read and write as it was told to; it ends then.
     ready: done when the worker has given up its privileges and waits for `hello`; its result is the `ready` message.
     channel_fd: our end of its channel. sequence: of the last message that was sent to it. foreign: it is of another
@@ -121,6 +128,8 @@ class Child:
         self.ended = asyncio.Event()
         self.why_dead = ""
         self.unable: Message | None = None
+        self.ends = 0
+        self._told: dict[tuple[str, int], int] = {}
         self._process: subprocess.Popen[bytes] | _Process
         if kept is None:
             ours = self._start(frameio)
@@ -141,7 +150,7 @@ class Child:
         with ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
-            with theirs:
+            with theirs, capabilities.none_for_children():
                 self._process = process = _start_process(theirs.fileno(), frameio)
             undo.callback(process.wait)
             undo.callback(process.kill)
@@ -164,7 +173,7 @@ class Child:
         awaited: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
         await asyncio.wait(awaited)
 
-    def request(self, op: str, fds: list[int] | None = None, /, **fields: object) -> asyncio.Future[None]:
+    def request(self, op: str, fds: list[int] | None = None, /, **fields: Any) -> asyncio.Future[None]:
         """Ask for something; the future is done when the worker has acknowledged it, or raises WorkerDied.
 
         fds: go along; they must stay open until then.
@@ -174,6 +183,10 @@ class Child:
         if not self.alive:
             future.set_exception(WorkerDied(self.why_dead))
             return future
+        if op == "add":  # ends of these numbers are others now
+            for end in fields["ends"]:
+                self._told.pop(("gone", end["number"]), None)
+                self._told.pop(("hdr_invalid", end["number"]), None)
         self._waiting[self.sequence] = future
         self._expect(future, ANSWER_WITHIN, f"did not answer `{op}`")
         self._channel.send({"op": op, "seq": self.sequence, **fields}, fds)
@@ -181,6 +194,7 @@ class Child:
 
     def hello(self, slot: int, counters: int, ends: int, cpu: int | None = None) -> asyncio.Future[None]:
         """Give a ready worker its slot, the counters' memfd (with rows for `ends` ends) and its CPU, None for any."""
+        self.ends = ends
         return self.request("hello", [counters], version=PROTOCOL_VERSION, slot=slot, ends=ends, cpu=cpu)
 
     def kill(self, why: str) -> None:
@@ -225,9 +239,23 @@ class Child:
                 if not future.done():
                     future.set_result(None)
             else:
+                self._check_news(report)
                 self._on_report(self, report)
         except ChannelError as error:
             self.kill(f"broke the protocol: {error}")
+
+    def _check_news(self, report: Message) -> None:
+        """Raise ChannelError unless there is an end of that number, and it is time to report of it again.
+
+        Each report leads to questions to the kernel; a worker may not ask for more of them than the protocol lets it.
+        """
+        op, end, frames = report["op"], report["end"], report.get("frames", 0)
+        if end >= self.ends:
+            raise ChannelError(f"{op}: there is no end {end}")
+        last = self._told.get((op, end))
+        if last is not None if op == "gone" else frames < 2 * (last or HDR_INVALID_REPORT // 2):
+            raise ChannelError(f"{op}: no news of end {end}")
+        self._told[op, end] = frames
 
     def _on_close(self, reason: str) -> None:
         self.kill(f"its channel: {reason}")
@@ -237,7 +265,7 @@ class Child:
         status = self._process.wait()
         os.close(self._pidfd)
         self._channel.close()
-        ending = f"signal {-status}" if status < 0 else f"exit status {status}"
+        ending = _ending(status)
         if self.unable is None:
             self.why_dead = f"{self.why_dead} ({ending})" if self.why_dead else ending
         died = WorkerDied(self.why_dead)
@@ -251,6 +279,13 @@ class Child:
         self._waiting.clear()
         self.ended.set()
         self._on_death(self)
+
+
+def _ending(status: int) -> str:
+    """How a process ended, for people."""
+    if status == -signal.SIGSYS:
+        return f"a system call that no worker makes: signal {-status}; the kernel's log may name it, audit type 1326"
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
 def _start_process(channel: int, frameio: Wanted) -> subprocess.Popen[bytes]:

@@ -36,6 +36,8 @@ ROW_VALUES: Final = ROW_SIZE // 8
 WORKER_SLOTS: Final = 256
 #: Of what `Counters.copy` gives; bytes.
 COPY_SIZE: Final = 2 * _END_ROW.size
+_U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
+_RESTORED: Final = _U64_MAX >> 1
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW (not in fcntl before 3.12)
 
@@ -155,15 +157,18 @@ class Counters:
             values[at + 5 + point] = drops[point]
 
     def restore(self, dev: NetDevice) -> None:
-        """Let `dev` go on counting from its row: the work of a predecessor."""
+        """Let `dev` go on counting from its row: the work of a predecessor.
+
+        Whatever that may have written, counting must not overflow: the highest bit is left out.
+        """
         row = self.load_end(dev.number)
-        dev.read = row.read
-        dev.merged = row.merged
-        dev.tx_packets = row.tx_packets
-        dev.tx_bytes = row.tx_bytes
-        dev.rx_packets = row.rx_packets
-        dev.rx_bytes = row.rx_bytes
-        dev.drops = row.drops
+        dev.read = row.read & _RESTORED
+        dev.merged = row.merged & _RESTORED
+        dev.tx_packets = row.tx_packets & _RESTORED
+        dev.tx_bytes = row.tx_bytes & _RESTORED
+        dev.rx_packets = row.rx_packets & _RESTORED
+        dev.rx_bytes = row.rx_bytes & _RESTORED
+        dev.drops = [frames & _RESTORED for frames in row.drops]
 
     def publish_softnet(self, slot: int, softnet: SoftnetData) -> None:
         """Write the softnet row of a worker."""
@@ -182,9 +187,9 @@ class Counters:
     def restore_softnet(self, slot: int, softnet: SoftnetData) -> None:
         """Let a worker go on counting where its predecessor in the slot stopped. The queues start empty."""
         row = self.load_softnet(slot)
-        softnet.processed = row.processed
-        softnet.dropped = row.dropped
-        softnet.time_squeeze = row.time_squeeze
+        softnet.processed = row.processed & _RESTORED
+        softnet.dropped = row.dropped & _RESTORED
+        softnet.time_squeeze = row.time_squeeze & _RESTORED
         self.publish_softnet(slot, softnet)
 
     def close(self) -> None:
@@ -197,9 +202,7 @@ class Counters:
         return _unpack(self._map, row * ROW_SIZE)
 
     def _store(self, row: int, counters: EndCounters) -> None:
-        _END_ROW.pack_into(
-            self._map,
-            row * ROW_SIZE,
+        values = (
             counters.read,
             counters.merged,
             counters.tx_packets,
@@ -208,6 +211,8 @@ class Counters:
             counters.rx_bytes,
             *counters.drops[1:],
         )
+        # Modulo 2^64: what a worker that was taken over wrote there must not make the supervisor fail.
+        _END_ROW.pack_into(self._map, row * ROW_SIZE, *(value & _U64_MAX for value in values))
 
 
 def add_drops(packed: bytes) -> list[int]:

@@ -40,11 +40,9 @@ from vethd.datapath.skb import Skb
 from vethd.datapath.softnet import SoftnetData
 from vethd.datapath.veth import ingest
 from vethd.frameio.base import HDR_INVALID, DeviceGone, FrameIO
-from vethd.worker.channel import Channel, ChannelError, Message
+from vethd.worker.channel import HDR_INVALID_REPORT, Channel, ChannelError, Message
 from vethd.worker.counters import Counters
 
-#: A sender whose frames' headers are refused is reported at this many frames, and at each doubling after.
-HDR_INVALID_REPORT = 16
 SYSCTLS = (
     "netdev_max_backlog",
     "netdev_budget",

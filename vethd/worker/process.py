@@ -2,20 +2,19 @@
 
 Imports come first because afterwards the process may not be able to read its own program any more (a virtual
 environment below a home directory, for example). `confine` then makes it a user without rights, and checks that it is
-one.
+one. The filter of system calls is the last step before the first word: from then on it reads what others sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import os
 import socket
 import sys
-from pathlib import Path
-from typing import Any
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -23,36 +22,14 @@ from vethd.datapath import compiled, speed, why
 from vethd.datapath.softnet import SoftnetData
 from vethd.frameio.base import FrameIO
 from vethd.frameio.choice import WANTED, FrameIOUnavailable, Wanted, choose
+from vethd.worker import seccomp
 from vethd.worker.channel import LONGEST_TEXT, PROTOCOL_VERSION, Channel, ChannelError, Message
+from vethd.worker.confine import confine
 from vethd.worker.counters import Counters
 from vethd.worker.loop import WorkerLoop
 
 # Raises ImportError when they must be and are not.
 compiled(*(sys.modules[each.__module__] for each in (Counters, WorkerLoop)))
-
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-
-
-def confine(uid: int, gid: int) -> None:
-    """Become a user without rights: no uid 0, no capability in any set but the bounding one, no_new_privs.
-
-    uid, gid: who to become when the process is root. Raises OSError, or RuntimeError when a capability is left.
-    """
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)  # leaving uid 0 empties the permitted, effective and ambient sets
-    libc = ctypes.CDLL(None, use_errno=True)
-    for call in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)):
-        if libc.prctl(*call):
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), f"prctl {call[0]}")
-    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    left = {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[name], 16)}
-    if left or status["NoNewPrivs"] != "1":
-        raise RuntimeError(f"still privileged: {left}, NoNewPrivs {status['NoNewPrivs']}")
 
 
 def bind(cpu: int) -> None:
@@ -63,16 +40,33 @@ def bind(cpu: int) -> None:
         raise ChannelError(f"CPU {cpu}: {error.strerror}") from error
 
 
-async def serve(sock: socket.socket, wanted: Wanted) -> None:
+class Chosen(NamedTuple):
+    """A frame I/O that works here, and why it is this one."""
+
+    softnet: SoftnetData
+    frameio: FrameIO
+    why: str
+
+
+def prepare(wanted: Wanted) -> Chosen | FrameIOUnavailable:
+    """Make the frame I/O, with its ring; after that no other can be made."""
+    softnet = SoftnetData()
+    try:
+        return Chosen(softnet, *choose(wanted, softnet))
+    except FrameIOUnavailable as error:
+        return error
+    finally:
+        seccomp.forbid_rings()
+
+
+async def serve(sock: socket.socket, chosen: Chosen | FrameIOUnavailable) -> None:
     """Say `ready`, wait for `hello`, then do what the supervisor says until it closes the channel.
 
-    wanted: the frame I/O. Raises FrameIOUnavailable, which the supervisor knows by then, and ChannelError when the
-    supervisor breaks the protocol.
+    Raises FrameIOUnavailable, which the supervisor knows by then, and ChannelError when the supervisor breaks the
+    protocol.
     """
     loop = asyncio.get_running_loop()
     closed: asyncio.Future[str] = loop.create_future()
-    softnet = SoftnetData()
-    frameio: FrameIO
     worker: WorkerLoop | None = None
 
     def stop(reason: str) -> None:
@@ -86,6 +80,7 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
 
     def on_message(message: Message, fds: list[int]) -> None:
         nonlocal worker
+        assert isinstance(chosen, Chosen)
         try:
             if worker is None:
                 if message.get("op") != "hello" or message.get("version") != PROTOCOL_VERSION:
@@ -93,7 +88,7 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
                 if message.get("cpu") is not None:
                     bind(message["cpu"])
                 counters = Counters(fds[0], message["ends"])
-                worker = WorkerLoop(loop, softnet, frameio, counters, message["slot"])
+                worker = WorkerLoop(loop, chosen.softnet, chosen.frameio, counters, message["slot"])
                 worker.bind(channel)
                 channel.send({"op": "ack", "seq": message["seq"]})
             else:
@@ -103,20 +98,19 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
 
     loop.set_exception_handler(on_exception)
     channel = Channel(loop, sock, on_message, stop)
-    try:
-        frameio, why_frameio = choose(wanted, softnet)
-    except FrameIOUnavailable as error:
-        channel.send({"op": "unable", "why": str(error)[:LONGEST_TEXT], "remedy": error.remedy})
+    if isinstance(chosen, FrameIOUnavailable):
+        channel.send({"op": "unable", "why": str(chosen)[:LONGEST_TEXT], "remedy": chosen.remedy})
         await closed  # the supervisor has heard it then
-        raise
+        raise chosen
+    filtered = seccomp.install()
     channel.send(
         {
             "op": "ready",
             "version": PROTOCOL_VERSION,
             "pid": os.getpid(),
-            "frameio": frameio.name,
+            "frameio": chosen.frameio.name,
             "datapath": speed(),
-            "why": f"{why()}; {why_frameio}",
+            "why": f"{why()}; {filtered}; {chosen.why}",
         }
     )
     reason = await closed
@@ -125,7 +119,7 @@ async def serve(sock: socket.socket, wanted: Wanted) -> None:
         # it has said why.
         raise ChannelError(reason)
     channel.close()
-    frameio.close()
+    chosen.frameio.close()
 
 
 def main() -> None:
@@ -141,9 +135,12 @@ def main() -> None:
         confine(options.uid, options.gid)
     except (OSError, RuntimeError) as error:
         sys.exit(f"vethd worker: can't give up its privileges: {error}")
+    chosen = prepare(options.frameio)
     gc.freeze()  # modules live for ever; the collector need not look at them again
     try:
-        uvloop.run(serve(sock, options.frameio))
+        # Not uvloop.run: it would run the loop once more at the end, which begins with calls that the filter refuses.
+        with closing(uvloop.new_event_loop()) as loop:
+            loop.run_until_complete(serve(sock, chosen))
     except FrameIOUnavailable:
         sys.exit(1)
     except ChannelError as error:
