@@ -15,7 +15,7 @@ from vethd.datapath.netdev import NetDevice
 from vethd.drops import DropPoint
 from vethd.host.threads import HostThreads
 from vethd.pairs.journal import Event, Journal
-from vethd.pairs.pair import Pair, PairState
+from vethd.pairs.pair import End, Pair, PairState
 from vethd.pairs.registry import Registry
 from vethd.pairs.sampler import Sampler
 from vethd.pairs.stats import charge_unread
@@ -100,7 +100,7 @@ class World:
             return
         end = pair.ends[letter]
         if point is DropPoint.TAP_RING:
-            charge_unread(end, end.tx_dropped_seen + frames, True, self.counters)
+            charge_unread(end, self.unread(end) + frames, True, self.counters)
         else:
             device = self.devices[end.queues[queue].number]
             device.drops[point] += frames
@@ -109,6 +109,10 @@ class World:
         self.totals[key] += frames
         for name in self.listening:
             self.truth[name][key] += frames
+
+    def unread(self, end: End) -> int:
+        """The kernel's counter as it was when it was last looked at."""
+        return self.counters.load_correction(end.number).drops[DropPoint.TAP_RING]
 
     def join(self, interval: float) -> None:
         name = f"listener {len(self.truth)}"

@@ -21,10 +21,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from pydantic import ValidationError
 from structlog.typing import FilteringBoundLogger
 
-from vethd.daemon.state import VERSION, State
+from vethd.daemon.state import VERSION, State, read_state
 from vethd.errors import ReexecFailed
 
 #: Of the environment: number of the memfd.
@@ -36,10 +35,14 @@ _CHECK_WITHIN: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What the program before this one left. state: None when it can't be read. fds: by name."""
+    """What the program before this one left. state: None when it can't be read. fds: by name.
+
+    in_place: it was a program of this process, and its workers are there.
+    """
 
     state: State | None
     fds: dict[str, int]
+    in_place: bool = False
 
 
 def inherit(log: FilteringBoundLogger) -> Inheritance | None:
@@ -58,13 +61,19 @@ def inherit(log: FilteringBoundLogger) -> Inheritance | None:
         for name, fd in json.loads(names).items():
             os.set_inheritable(fd, False)
             fds[name] = fd
-        return Inheritance(State.model_validate_json(text), fds)
-    except ValidationError as error:
-        log.error("state not understood", error=str(error))
-        return Inheritance(None, fds)
+        return Inheritance(understood(text, log), fds, in_place=True)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         log.error("nothing taken over", error=repr(error))
-        return Inheritance(None, fds)
+        return Inheritance(None, fds, in_place=True)
+
+
+def understood(text: bytes, log: FilteringBoundLogger) -> State | None:
+    """The state that was left, None when it can't be read; the log says why."""
+    try:
+        return read_state(text)
+    except ValueError as error:
+        log.error("state not understood", error=str(error))
+        return None
 
 
 async def check_program() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from vethd.config import Config
     from vethd.configfiles import Loaded, Source
+    from vethd.daemon.handover import Inheritance
 
 _SOCKET_HINTS = {
     errno.ENOENT: "create its directory",
@@ -50,6 +51,7 @@ def _run(options: argparse.Namespace) -> None:
     import uvloop
 
     from vethd.configfiles import ConfigError, Source
+    from vethd.daemon import handover, keep
     from vethd.daemon.log import logger
     from vethd.errors import VethdError
     from vethd.frameio.choice import WANTED
@@ -71,13 +73,13 @@ def _run(options: argparse.Namespace) -> None:
     if options.check_takeover is not None:
         sys.exit(_check_takeover(options.check_takeover))
     _raise_nofile()
-    listener = _listener()
     log = logger(config.log)
+    left = handover.inherit(log) or keep.inherit(log)
     try:
         # Where there is a systemd, tmpfiles.d has made the directory.
-        if listener is None and config.socket == DEFAULT_SOCKET:
+        if left is None and config.socket == DEFAULT_SOCKET:
             Path(DEFAULT_SOCKET).parent.mkdir(mode=0o755, exist_ok=True)
-        uvloop.run(_serve(source, loaded, listener, log))
+        uvloop.run(_serve(source, loaded, left, log))
     except (VethdError, AlreadyRunning, UnsafeDirectory, OSError) as error:
         print(f"vethd: {_reason(error, config)}", file=sys.stderr)
         sys.exit(1)
@@ -86,11 +88,12 @@ def _run(options: argparse.Namespace) -> None:
 def _check_takeover(version: int) -> int:
     """Say whether this program could take over from one whose state is of a version; the exit status."""
     import vethd.daemon.supervisor  # noqa: F401 - whether it can be
-    from vethd.daemon.state import VERSION
+    from vethd.daemon.state import READABLE
 
-    if version == VERSION:
+    if version in READABLE:
         return 0
-    print(f"vethd: state of version {version} is not understood, only of version {VERSION}", file=sys.stderr)
+    known = ", ".join(map(str, sorted(READABLE)))
+    print(f"vethd: state of version {version} is not understood, only of {known}", file=sys.stderr)
     return 2
 
 
@@ -122,11 +125,10 @@ def _reason(error: Exception, config: Config) -> str:
     return text
 
 
-async def _serve(source: Source, loaded: Loaded, listener: int | None, log: FilteringBoundLogger) -> None:
-    from vethd.daemon.handover import inherit
+async def _serve(source: Source, loaded: Loaded, left: Inheritance | None, log: FilteringBoundLogger) -> None:
     from vethd.daemon.supervisor import Supervisor
 
-    await Supervisor(loaded.config, log, source, loaded.files, inherit(log), listener).run()
+    await Supervisor(loaded.config, log, source, loaded.files, left).run()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,19 +151,6 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="say everything that is wrong with the configuration")
     check.add_argument("file", type=Path, nargs="?", metavar="FILE", help="main file, instead of that of --config")
     return words
-
-
-def _listener() -> int | None:
-    """The control socket that systemd opened for us, if it did; whatever else it left is closed."""
-    from vethd.daemon.service import CONTROL, listen_fds
-
-    found = None
-    for name, fd in listen_fds():
-        if name == CONTROL and found is None:
-            found = fd
-        else:
-            os.close(fd)
-    return found
 
 
 def _raise_nofile() -> None:

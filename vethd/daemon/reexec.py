@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from vethd.daemon import handover
+from vethd.daemon.keep import Keeper
 from vethd.daemon.state import Parts, descriptors, snapshot
 from vethd.errors import ReexecFailed
 from vethd.host.threads import HostThreads
@@ -55,13 +56,14 @@ class Reexec:
         creator: Creator,
         deleter: Deleter,
         follower: Follower,
+        keeper: Keeper,
         threads: HostThreads,
         stopping: Callable[[], bool],
         log: FilteringBoundLogger,
     ) -> None:
         self._kept = kept
         self._follower = follower
-        self._parts: tuple[Part, ...] = (kept.server, kept.reloader, creator, deleter, follower, kept.workers)
+        self._parts: tuple[Part, ...] = (kept.server, kept.reloader, creator, deleter, follower, kept.workers, keeper)
         self._threads = threads
         self._stopping = stopping
         self._log = log

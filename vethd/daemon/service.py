@@ -16,8 +16,6 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-#: Name of the control socket among those that systemd opened for us: FileDescriptorName= in vethd.socket.
-CONTROL: Final = "control"
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
 #: Seconds for a message that has to arrive; the others are left out when systemd does not keep up.
 SEND_WITHIN: Final = 5.0

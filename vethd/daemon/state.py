@@ -1,13 +1,11 @@
 """What the next program of the daemon must know: a versioned model, written by `snapshot`, read by `restore`.
 
-Descriptors have names here, never numbers, because they get others on their way through a service manager::
-
-    end.UUID.a|b.QUEUE      one queue of an end          staging      the staging namespace
-    worker.PID              the channel of a worker      counters     their memfd
-                                                         control      the listening socket
+It goes two ways: to the next program of this process (handover.py), or by way of systemd to the next process
+(keep.py). Descriptors go by names (names.py).
 
 A field that is added here with a default is carried over both ways, and read as its default from an older state. A
-field that changes its meaning gets another name, or VERSION is raised; a state of another version is not read at all.
+field that changes its meaning gets another name; VERSION is raised when a former program would be led astray, and
+`_UPGRADES` says how to read what such a program left. A state of any other version is not read at all.
 
 Who has descriptors but no state that can be read makes one from them (`_recovered`): the kernel knows where each device
 is and how it is set. What only the daemon knew is lost then: labels, origin, counters.
@@ -15,9 +13,9 @@ is and how it is set. What only the daemon knew is lost then: labels, origin, co
 
 from __future__ import annotations
 
+import json
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Final, Literal
@@ -26,6 +24,19 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationInfo
 from structlog.typing import FilteringBoundLogger
 
+from vethd.daemon.names import (
+    CONTROL,
+    COUNTERS,
+    STAGING,
+    Half,
+    as_end,
+    as_worker,
+    end_name,
+    half_of,
+    is_known,
+    whole_of,
+    worker_name,
+)
 from vethd.daemon.reload import Reloader
 from vethd.errors import LimitReached
 from vethd.host import netns, tap
@@ -40,12 +51,7 @@ from vethd.rpc.tokens import Answered, Tokens
 from vethd.worker.child import Kept
 from vethd.worker.counters import Counters
 
-VERSION: Final = 1
-STAGING, COUNTERS, CONTROL = "staging", "counters", "control"
-_KNOWN: Final = {STAGING, COUNTERS, CONTROL}
-_END_NAME: Final = re.compile(r"end\.(?P<uuid>[0-9a-f-]{36})\.(?P<letter>[ab])\.(?P<queue>[0-9]{1,3})")
-_WORKER_NAME: Final = re.compile(r"worker\.(?P<pid>[0-9]{1,9})")
-
+VERSION: Final = 2
 #: Descriptors of a pair by (letter, number of the queue).
 Queues = dict[tuple[Letter, int], int]
 
@@ -86,7 +92,7 @@ class EndEntry(_Entry):
     up: bool = False
     operstate: str = "DOWN"
     offload_why: str = ""
-    tx_dropped_seen: int = 0
+    unread_before: int = 0
     hdr_invalid_seen: int = 0
 
 
@@ -125,20 +131,58 @@ class TokenEntry(_Entry):
     result: str
 
 
-class State(_Entry):
-    """All of it. ends: that the counters have rows for. seq: number of the last event. inode: of the socket's path.
+class Head(_Entry):
+    """What is there once. ends: that the counters have rows for. seq: number of the last event.
 
-    sysctls: backlog settings that were changed at run time.
+    inode: of the socket's path. sysctls: backlog settings that were changed at run time. static: see
+    Reloader.static_digest, None if that is not known.
     """
 
-    version: Literal[1]
+    version: Literal[2] = VERSION
     ends: int
     seq: int
     inode: int
     sysctls: dict[str, int | bool]
+    static: str | None = None
+
+
+class State(Head):
+    """All of it."""
+
     pairs: list[PairEntry]
-    workers: list[WorkerEntry]
+    workers: list[WorkerEntry] = []
     tokens: list[TokenEntry] = []
+
+    def numbers(self) -> Iterator[int]:
+        """Those of all ends, or queues."""
+        return (number for entry in self.pairs for number in _numbers(entry))
+
+
+def _from_1(told: dict[str, Any]) -> None:
+    """Before, each end said how much of the kernel's tx_dropped was charged; the counters say that themselves."""
+    for pair in told["pairs"]:
+        for letter in "ab":
+            del pair[letter]["tx_dropped_seen"]
+
+
+#: What makes a state of a version one of the next, in place. They raise LookupError or TypeError when it is none.
+_UPGRADES: Final[dict[int, Callable[[dict[str, Any]], None]]] = {1: _from_1}
+#: Versions that can be read.
+READABLE: Final = frozenset({VERSION, *_UPGRADES})
+
+
+def read_state(text: bytes) -> State:
+    """A state of any version that can be read. Raises ValueError."""
+    try:
+        told = json.loads(text)
+        if told["version"] == VERSION:
+            return State.model_validate_json(text)
+        while told["version"] in _UPGRADES:
+            _UPGRADES[told["version"]](told)
+            told["version"] += 1
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"not what vethd writes: {error!r}") from error
+    return State.model_validate_json(json.dumps(told))
 
 
 #: Fields of an end that the kernel knows by the same names.
@@ -160,39 +204,49 @@ class Parts:
     server: Server
 
 
-def snapshot(parts: Parts) -> State:
-    """The state of a daemon of which nothing is under way."""
-    return State(
-        version=VERSION,
+def head(parts: Parts) -> Head:
+    """What is there once."""
+    return Head(
         ends=parts.counters.ends,
         seq=parts.journal.seq,
         inode=parts.server.inode,
         sysctls=parts.reloader.changed_sysctls(),
-        pairs=[_pair_entry(pair) for pair in parts.registry],
+        static=parts.reloader.static_digest,
+    )
+
+
+def snapshot(parts: Parts) -> State:
+    """The state of a daemon of which nothing is under way."""
+    return State(
+        **dict(head(parts)),
+        pairs=[pair_entry(pair) for pair in parts.registry],
         workers=[
             WorkerEntry(slot=slot, pid=child.pid, ready=child.ready.result(), sequence=child.sequence)
             for slot, child in parts.workers.children()
         ],
-        tokens=[
-            TokenEntry(uid=each.uid, token=each.token, fingerprint=each.fingerprint.hex(), result=each.result.decode())
-            for each in parts.tokens.answered()
-        ],
+        tokens=list(map(token_entry, parts.tokens.answered())),
     )
 
 
 def descriptors(parts: Parts, staging: int) -> dict[str, int]:
-    """Everything that the next program must have open, by name."""
+    """Everything that the next program of this process must have open, by name."""
     return {
-        STAGING: staging,
-        COUNTERS: parts.counters.fd,
+        **lasting_descriptors(parts, staging),
         CONTROL: parts.server.listener,
-        **{f"worker.{child.pid}": child.channel_fd for _slot, child in parts.workers.children()},
-        **{
-            f"end.{pair.uuid}.{end.letter}.{index}": queue.fd
-            for pair in parts.registry
-            for end in pair.ends
-            for index, queue in enumerate(end.queues)
-        },
+        **{worker_name(child.pid): child.channel_fd for _slot, child in parts.workers.children()},
+    }
+
+
+def lasting_descriptors(parts: Parts, staging: int) -> dict[str, int]:
+    """Those of them that outlive the process."""
+    ends = [pair_descriptors(pair) for pair in parts.registry]
+    return {STAGING: staging, COUNTERS: parts.counters.fd, **dict(item for each in ends for item in each.items())}
+
+
+def pair_descriptors(pair: Pair) -> dict[str, int]:
+    """The queues of a pair, by name."""
+    return {
+        end_name(pair.uuid, end.letter, index): queue.fd for end in pair.ends for index, queue in enumerate(end.queues)
     }
 
 
@@ -205,23 +259,28 @@ async def restore(
     which one is missing is deleted with its twin. Where devices are now is still to be asked (Follower.ask_all).
     """
     for name, fd in fds.items():
-        if name not in _KNOWN and not _END_NAME.fullmatch(name) and not _WORKER_NAME.fullmatch(name):
+        if not is_known(name):
             log.warning("descriptor of no use", name=name)
             os.close(fd)
     queues = _queues_by_pair(fds)
-    entries = {entry.uuid: entry for entry in _sound(state.pairs, queues, parts.counters.ends)} if state else {}
+    for known in state.pairs if state else ():
+        if half_of(known.uuid) not in queues:
+            log.warning("pair vanished", pair=str(known.uuid), a=known.a.ifname, b=known.b.ifname)
+    sound = _sound(state.pairs, queues, parts.counters.ends) if state else []
+    entries = {half_of(entry.uuid): entry for entry in sound}
     parts.registry.keep_numbers(number for entry in entries.values() for number in _numbers(entry))
-    for uuid in queues.keys() - entries.keys():
-        entry = await _recovered(uuid, queues[uuid], parts, threads)
+    for half in queues.keys() - entries.keys():
+        uuid = whole_of(half)
+        entry = await _recovered(uuid, queues[half], parts, threads)
         log.warning("pair not in the state", pair=str(uuid), recovered=entry is not None)
         if entry is not None:
-            entries[uuid] = entry
+            entries[half] = entry
         else:
-            await _delete(queues[uuid], threads)
+            await _delete(queues[half], threads)
     # From here on nothing waits: an event about a pair must not come before its workers are known.
     slots: dict[Pair, tuple[int, ...]] = {}
-    for uuid, entry in entries.items():
-        pair = _pair(entry, queues[uuid])
+    for half, entry in entries.items():
+        pair = _pair(entry, queues[half])
         parts.registry.add(pair)
         slots[pair] = entry.workers
     if state is not None:
@@ -242,7 +301,13 @@ async def _delete(fds: Queues, threads: HostThreads) -> None:
 # -- one way ----------------------------------------------------------------------------------------------------------
 
 
-def _pair_entry(pair: Pair) -> PairEntry:
+def token_entry(each: Answered) -> TokenEntry:
+    """A request with a token that was answered, to be written."""
+    return TokenEntry(uid=each.uid, token=each.token, fingerprint=each.fingerprint.hex(), result=each.result.decode())
+
+
+def pair_entry(pair: Pair) -> PairEntry:
+    """A pair, to be written."""
     return PairEntry(
         a=_end_entry(pair.a),
         b=_end_entry(pair.b),
@@ -271,12 +336,12 @@ def _end(letter: Letter, entry: EndEntry, pair: Pair, fds: Queues) -> End:
     return End(pair, letter, queues, **{name: getattr(entry, name) for name in _END_FIELDS})
 
 
-def _queues_by_pair(fds: Mapping[str, int]) -> dict[UUID, Queues]:
-    found: dict[UUID, Queues] = {}
+def _queues_by_pair(fds: Mapping[str, int]) -> dict[Half, Queues]:
+    found: dict[Half, Queues] = {}
     for name, fd in fds.items():
-        if match := _END_NAME.fullmatch(name):
-            letter: Letter = "a" if match["letter"] == "a" else "b"
-            found.setdefault(UUID(match["uuid"]), {})[letter, int(match["queue"])] = fd
+        if end := as_end(name):
+            half, letter, queue = end
+            found.setdefault(half, {})[letter, queue] = fd
     return found
 
 
@@ -284,7 +349,7 @@ def _numbers(entry: PairEntry) -> tuple[int, ...]:
     return entry.a.numbers + entry.b.numbers
 
 
-def _sound(entries: Iterable[PairEntry], queues: Mapping[UUID, Queues], ends: int) -> list[PairEntry]:
+def _sound(entries: Iterable[PairEntry], queues: Mapping[Half, Queues], ends: int) -> list[PairEntry]:
     """Entries of which every descriptor is there, and whose rows in the counters are theirs alone."""
     sound: list[PairEntry] = []
     taken: set[int] = set()
@@ -292,7 +357,7 @@ def _sound(entries: Iterable[PairEntry], queues: Mapping[UUID, Queues], ends: in
         numbers = set(_numbers(entry))
         wanted = set(product(("a", "b"), range(entry.numqueues)))
         if (
-            queues.get(entry.uuid, {}).keys() == wanted
+            queues.get(half_of(entry.uuid), {}).keys() == wanted
             and len(entry.a.numbers) == len(entry.b.numbers) == entry.numqueues
             and len(numbers) == 2 * entry.numqueues
             and numbers <= set(range(ends)) - taken
@@ -307,8 +372,7 @@ def _kept(entries: Iterable[WorkerEntry], fds: Mapping[str, int]) -> list[Kept]:
     by_pid = {entry.pid: entry for entry in entries}
     kept = []
     for name, fd in fds.items():
-        if match := _WORKER_NAME.fullmatch(name):
-            pid = int(match["pid"])
+        if (pid := as_worker(name)) is not None:
             entry = by_pid.get(pid)
             kept.append(Kept(entry.slot, pid, fd, entry.ready, entry.sequence) if entry else Kept(None, pid, fd, {}))
     return kept
@@ -360,7 +424,7 @@ def _asked(fd: int, found: Located, numbers: tuple[int, ...]) -> EndEntry:
         offload=offload,
         hdr_len=hdr_len,
         offload_why="the daemon does not know any more what is on",
-        tx_dropped_seen=info.stats.tx_dropped if info.stats is not None else 0,
+        unread_before=info.stats.tx_dropped if info.stats is not None else 0,
         **{name: getattr(info, name) for name in _ASKED},
     )
 

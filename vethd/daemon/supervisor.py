@@ -17,10 +17,12 @@ from vethd.config import Config
 from vethd.configfiles import Source
 from vethd.daemon.doctor import features
 from vethd.daemon.handover import Inheritance, release_signals
+from vethd.daemon.keep import Keeper, room_for_ends
+from vethd.daemon.names import CONTROL, COUNTERS, STAGING
 from vethd.daemon.reexec import Reexec
 from vethd.daemon.reload import Reloader
 from vethd.daemon.service import Service
-from vethd.daemon.state import CONTROL, COUNTERS, STAGING, Parts, restore
+from vethd.daemon.state import Parts, restore
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
@@ -46,7 +48,7 @@ class Supervisor:
     """All parts of one daemon; to be made on the running event loop.
 
     configured: what `source` says, but for what has the last word there. files: those that it was read from.
-    inheritance: what the program before this one left. listener: fd of a control socket that systemd opened.
+    inheritance: what the program before this one left, or systemd gave.
     """
 
     def __init__(
@@ -56,17 +58,16 @@ class Supervisor:
         source: Source = Source(),  # noqa: B008 - it is frozen
         files: tuple[Path, ...] = (),
         inheritance: Inheritance | None = None,
-        listener: int | None = None,
     ) -> None:
         self._config = config = source.overrule(configured)
         self._log = log
         self._stop = asyncio.Event()
-        self._inheritance = inheritance
-        self._listener = listener
+        self._left = inheritance or Inheritance(None, {})
         self.service = Service(log)
-        self.threads = HostThreads(inheritance.fds.get(STAGING) if inheritance is not None else None)
+        self._links_stay = self.service.present
+        self.threads = HostThreads(self._left.fds.get(STAGING))
         self.counters = self._counters(2 * config.limits.max_pairs)
-        self.registry = Registry(self.counters.ends)
+        self.registry = self._registry()
         self.journal = Journal(pair_result)
         self.workers = Workers(
             config.worker.processes(),
@@ -127,6 +128,7 @@ class Supervisor:
                 ).table,
             ),
             log,
+            self._saved,
         )
         self.server = Server(Path(config.socket), config.limits, self.methods.handle, log)
         self.reloader = Reloader(
@@ -150,30 +152,44 @@ class Supervisor:
             self.methods.tokens,
             self.server,
         )
+        self.keeper = Keeper(self.service, self._parts, self.deleter, self.threads.staging, log)
         self.reexec = Reexec(
-            self._parts, self.creator, self.deleter, self.follower, self.threads, self._stop.is_set, log
+            self._parts, self.creator, self.deleter, self.follower, self.keeper, self.threads, self._stop.is_set, log
         )
 
     def _counters(self, ends: int) -> Counters:
         """Those of the program before this one, else new ones for so many ends."""
-        if self._inheritance is not None and COUNTERS in self._inheritance.fds:
-            state, fd = self._inheritance.state, self._inheritance.fds[COUNTERS]
-            try:
-                if state is None:
-                    raise ValueError("the state is not known")
-                counters = Counters.adopt(fd, state.ends)
-            except ValueError as error:
-                self._log.error("counters begin again", why=str(error))
-                os.close(fd)
-            else:
-                if counters.ends != ends:
-                    self._log.warning("max_pairs changes with the next start", max_pairs=counters.ends // 2)
+        state, fd = self._left.state, self._left.fds.get(COUNTERS)
+        if fd is None:
+            return Counters.create(ends)
+        try:
+            if state is None:
+                raise ValueError("the state is not known")
+            counters = Counters.adopt(fd, state.ends)
+            if counters.ends == ends:
                 return counters
-        return Counters.create(ends)
+            if self._left.in_place or max(state.numbers(), default=0) >= ends:
+                self._log.warning("max_pairs changes with the next start", max_pairs=counters.ends // 2)
+                return counters
+            return counters.resized(ends)
+        except ValueError as error:
+            self._log.error("counters begin again", why=str(error))
+            created = Counters.create(ends)
+            os.close(fd)  # not sooner: the new ones are to have another descriptor
+            return created
+
+    def _registry(self) -> Registry:
+        """Room for as many ends as there are counters for, and as systemd would keep."""
+        room, remedy = room_for_ends()
+        if self.service.present and room < self.counters.ends:
+            self._log.warning("systemd keeps fewer pairs than max_pairs", pairs=room // 2, remedy=remedy)
+            return Registry(room, remedy)
+        return Registry(self.counters.ends)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then delete every pair and stop; SIGUSR2 replaces the program.
+        """Serve until SIGTERM or SIGINT, then stop; SIGUSR2 replaces the program.
 
+        Every pair is deleted then, but systemd keeps them after SIGTERM: it starts the daemon again.
         Raises VethdError or OSError when a part does not start; nothing is left running then.
         """
         loop = asyncio.get_running_loop()
@@ -192,10 +208,15 @@ class Supervisor:
     def _in_force(self) -> Config:
         return self.reloader.in_force()
 
+    async def _saved(self) -> None:
+        await self.keeper.saved()
+
     async def _request_reexec(self, reason: str) -> None:
         await self.reexec.request(reason)
 
     def _ask_to_stop(self, number: signal.Signals) -> None:
+        if number is signal.SIGINT:  # SIGTERM follows; systemd may be quicker than we are
+            self._links_stay = False
         if not self._stop.is_set():
             self._log.info("stopping", pairs=len(self.registry), signal=number.name)
         self.static.interrupt()
@@ -203,14 +224,15 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start every part. The control socket is taken first, so that a second daemon starts nothing; served last."""
-        left, self._inheritance = self._inheritance, None
-        self._listen(left)
+        left = self._left
+        self._listen()
         await self.follower.start()
-        if left is not None:
-            await restore(left.state, left.fds, self._parts, self.threads, self._log)
+        await restore(left.state, left.fds, self._parts, self.threads, self._log)
+        await self.keeper.start(left.fds)
         await self.workers.start()
         await self.follower.ask_all()
-        await self.reloader.start(static_pairs=left is None)
+        static = left.state.static if left.state is not None else None
+        await self.reloader.start(static, in_place=left.in_place, kept=len(self.registry) > 0)
         self.server.serve()
         self.reexec.allow()
         self.journal.listen(self._tell_status)
@@ -218,28 +240,36 @@ class Supervisor:
         self.service.ready()
         self._log.info("vethd serves", version=__version__, socket=str(self.server.path), pairs=len(self.registry))
 
-    def _listen(self, left: Inheritance | None) -> None:
+    def _listen(self) -> None:
         """Take the control socket: the predecessor's, systemd's, or one of our own."""
-        if left is not None and CONTROL in left.fds:
-            self.server.adopt(left.fds[CONTROL], left.state.inode if left.state is not None else None)
-        elif self._listener is not None:
-            self.server.adopt(self._listener, inode=0)
+        if CONTROL in self._left.fds:
+            state = self._left.state
+            inode = None if state is None else state.inode
+            self.server.adopt(self._left.fds[CONTROL], inode if self._left.in_place else 0)
         else:
             self.server.bind()
         if self.server.path != Path(self._config.socket):
             self._log.warning("socket of the configuration not used", socket=str(self.server.path))
 
     async def stop(self) -> None:
-        """Stop every part in reverse order; no device, process or thread is left."""
+        """Stop every part in reverse order; no process or thread is left, nor a device unless systemd keeps it."""
         self.methods.shutting_down = True
         self.service.stopping()
         await self.reexec.stop()
         self.journal.record("daemon", "stopping")
         await self.reloader.stop()
         await self.server.stop()
-        await self.deleter.all("the daemon stops")
+        links_stay = self._links_stay
+        if links_stay:
+            await self.creator.settle()
+            await self.deleter.settle()
+        else:
+            await self.keeper.stop(keep=False)
+            await self.deleter.all("the daemon stops")
         await self.follower.stop()
-        await self.workers.stop()
+        await self.workers.stop(drain=links_stay)
+        if links_stay:
+            await self.keeper.stop(keep=True)
         await asyncio.to_thread(self.threads.close)
         self.counters.close()
         self.service.close()

@@ -8,10 +8,12 @@ change.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from enum import Enum
+from hashlib import sha256
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 Letter = Literal["a", "b"]
 Placement = Literal["move", "inside"]
@@ -63,7 +65,7 @@ class End:
     hdr_len: bytes of virtio header.
     gro: frames that wait for it are merged.
     heard: events of the end so far; an answer of the kernel is stale when this grew since it was asked.
-    tx_dropped_seen: the kernel's tx_dropped when it was last charged to a drop point.
+    unread_before: the kernel's tx_dropped as it was before any of it was charged to a drop point.
     hdr_invalid_seen: frames whose headers the kernel had refused when the offload was last lowered.
     """
 
@@ -85,7 +87,7 @@ class End:
     operstate: str = "DOWN"
     offload_why: str = ""
     heard: int = 0
-    tx_dropped_seen: int = 0
+    unread_before: int = 0
     hdr_invalid_seen: int = 0
 
     @property
@@ -130,6 +132,17 @@ class QueuePair:
         return self.pair.a.queues[self.index], self.pair.b.queues[self.index]
 
 
+def new_uuid() -> UUID:
+    """A random uuid (version 4) whose second half follows from the first: a name with room for half of it is enough."""
+    half = os.urandom(8)
+    return uuid_of(UUID(bytes=half + half, version=4).bytes[:8])
+
+
+def uuid_of(half: bytes) -> UUID:
+    """The uuid that begins with these eight bytes."""
+    return UUID(bytes=half + sha256(half).digest()[:8], version=4)
+
+
 @dataclass(slots=True, eq=False)
 class Pair:
     """Two ends and the wire between them.
@@ -149,7 +162,7 @@ class Pair:
     name: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     generation: int = 0
-    uuid: UUID = field(default_factory=uuid4)
+    uuid: UUID = field(default_factory=new_uuid)
     state: PairState = PairState.NEW
     carrier: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -15,11 +15,12 @@ class Registry:
     """The tables. Only the event loop touches them.
 
     max_ends: how many ends there may be at a time; the counters have as many rows. An end of several queues counts once
-    per queue.
+    per queue. remedy: what to do about that limit.
     """
 
-    def __init__(self, max_ends: int) -> None:
+    def __init__(self, max_ends: int, remedy: str = "raise max_pairs in the configuration") -> None:
         self.max_ends = max_ends
+        self._remedy = remedy
         self._pairs: dict[UUID, Pair] = {}
         self._by_key: dict[tuple[int, int], End] = {}
         self._by_number: dict[int, End] = {}
@@ -46,7 +47,7 @@ class Registry:
                 f"{most} pairs exist already"
                 if numqueues == 1
                 else f"numqueues {numqueues}: {self.free} queues are left, of {most} for all pairs together",
-                hint="delete some, or raise max_pairs in the configuration",
+                hint=f"delete some, or {self._remedy}",
             )
         return tuple(self._take_number() for _ in range(2 * numqueues))
 

@@ -148,11 +148,11 @@ def charge_unread(end: End, tx_dropped: int, carrier: bool, counters: Counters) 
     carrier: whether the end had a carrier all the while; with one it was the ring (TAP_RING), without one the noop
     qdisc (NO_CARRIER).
     """
-    grown = tx_dropped - end.tx_dropped_seen
+    correction = counters.load_correction(end.number)
+    charged = correction.drops[DropPoint.TAP_RING] + correction.drops[DropPoint.NO_CARRIER]
+    grown = tx_dropped - end.unread_before - charged
     if grown <= 0:
         return
-    end.tx_dropped_seen = tx_dropped
-    correction = counters.load_correction(end.number)
     correction.drops[DropPoint.TAP_RING if carrier else DropPoint.NO_CARRIER] += grown
     counters.store_correction(end.number, correction)
 

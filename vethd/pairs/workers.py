@@ -299,15 +299,21 @@ class Workers:
         with suppress(WorkerDied):  # its successor takes them with the others
             await target.add(queues)
 
-    async def stop(self) -> None:
-        """Let all workers end, and wait until they have."""
+    async def stop(self, drain: bool = False) -> None:
+        """Let all workers end, and wait until they have. drain: they deliver first what they have read."""
         self._stopping = True
         for task in list(self._tasks):
             task.cancel()
+        if drain:
+            await asyncio.gather(*(self._drain(slot) for slot in self._slots))
         children = [child for child in (self._spare, *(slot.child for slot in self._slots)) if child is not None]
         for child in children:
             child.stop()
         await asyncio.gather(*(child.ended.wait() for child in children))
+
+    async def _drain(self, slot: Slot) -> None:
+        with suppress(WorkerDied):  # the next daemon counts what it had
+            await slot.ask("drain")
 
     async def _spawn(self) -> Child:
         return Child(self._loop, self._on_report, self._on_death, self._frameio)

@@ -33,13 +33,16 @@ class Methods:
     """The methods of a daemon.
 
     table: all of them; rpc.discover, which describes the others, is added. tokens: what requests with tokens came to.
-    shutting_down: refuse those that change something.
+    saved: awaited after a change before its client is answered. shutting_down: refuse those that change something.
     """
 
-    def __init__(self, table: Iterable[Method], log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, table: Iterable[Method], log: FilteringBoundLogger, saved: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         others = tuple(table)
         self.table = (*others, *DiscoverMethods(others).table)
         self._log = log
+        self._saved = saved
         self.tokens = Tokens()
         self.shutting_down = False
         self._envelope: Envelope[Call] = Envelope(
@@ -70,7 +73,10 @@ class Methods:
         async def logged(call: Call, params: Any) -> Any:
             outcome = "done"
             try:
-                return await guarded(call, params)
+                result = await guarded(call, params)
+                if self._saved is not None:
+                    await self._saved()
+                return result
             except VethdError as error:
                 outcome = error.kind
                 raise

@@ -47,7 +47,10 @@ class _Known:
 
 
 class Tokens:
-    """What tokens stand for; only the event loop touches it. kept, room: see KEPT and ROOM."""
+    """What tokens stand for; only the event loop touches it. kept, room: see KEPT and ROOM.
+
+    revision: grows with each result that is kept.
+    """
 
     def __init__(self, kept: int = KEPT, room: int = ROOM) -> None:
         self._kept = kept
@@ -55,6 +58,7 @@ class Tokens:
         self._running: dict[Key, _Known] = {}
         self._done: OrderedDict[Key, _Known] = OrderedDict()
         self._size = 0
+        self.revision = 0
 
     async def once(self, uid: int, token: str, fingerprint: bytes, do: Callable[[], Awaitable[Any]]) -> Any:
         """The result of `do`, or what it was when a request with this token and fingerprint did it before.
@@ -103,6 +107,7 @@ class Tokens:
             del self._running[key]
 
     def _keep(self, key: Key, known: _Known) -> None:
+        self.revision += 1
         self._done[key] = known
         self._size += len(known.result)
         while len(self._done) > self._kept or (self._size > self._room and len(self._done) > 1):

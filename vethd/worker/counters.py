@@ -115,6 +115,20 @@ class Counters:
             raise ValueError(f"the counters are not those of {ends} ends")
         return cls(fd, ends)
 
+    def resized(self, ends: int) -> Counters:
+        """The same counters in a new memfd for more or fewer ends, in place of this; only while there is no worker."""
+        new = Counters.create(ends)
+        size, kept = self.ends * ROW_SIZE, min(ends, self.ends) * ROW_SIZE
+        new.fill(self._map[:kept], self._map[size : size + kept], self._map[2 * size :])
+        self.close()
+        return new
+
+    def fill(self, rows: bytes, corrections: bytes, softnet: bytes) -> None:
+        """Take the first rows of each kind from elsewhere."""
+        size = self.ends * ROW_SIZE
+        for at, data in ((0, rows), (size, corrections), (2 * size, softnet)):
+            self._map[at : at + len(data)] = data
+
     def load_end(self, number: int) -> EndCounters:
         """The row that the worker writes."""
         return self._load(number)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.reexec.successor import NextProgram
-from tests.daemon.reexec.traffic import Numbered, frame_crosses, looks, silent
 from tests.kit.commands import ip
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.kit.pairs import Pair, make_pair_between_fresh
 from tests.kit.rpc import RpcClient
+from tests.kit.traffic import Numbered, frame_crosses, looks, silent
 from tests.kit.waiting import eventually
 from tests.pairs.killing import log_lines
 from tests.rpc.talk import Talk, refused, request, result
@@ -73,8 +73,8 @@ def test_a_state_that_is_not_understood_costs_no_link(
     [
         ("raise SystemExit('out of order')", "out of order"),
         (
-            f"import vethd.daemon.state\nvethd.daemon.state.VERSION = {VERSION + 1}",
-            f"vethd: state of version {VERSION} is not understood, only of version {VERSION + 1}",
+            f"import vethd.daemon.state\nvethd.daemon.state.READABLE = {{{VERSION + 1}, {VERSION + 2}}}",
+            f"vethd: state of version {VERSION} is not understood, only of {VERSION + 1}, {VERSION + 2}",
         ),
     ],
 )

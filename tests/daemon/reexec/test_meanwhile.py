@@ -6,13 +6,13 @@ import os
 import signal
 
 from tests.daemon.reexec.successor import NextProgram
-from tests.daemon.reexec.traffic import Numbered, frame_crosses
 from tests.kit.commands import ip
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces, fresh_name, netns_inode
 from tests.kit.pairs import Pair, make_pair_between_fresh
 from tests.kit.processes import status_field, survivors
 from tests.kit.rpc import RpcClient
+from tests.kit.traffic import Numbered, frame_crosses
 from tests.kit.waiting import eventually
 from tests.rpc.talk import Talk, request, result
 

@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from tests.daemon.reexec.traffic import Numbered, Transfer, frame_crosses, looks, silent
 from tests.kit.commands import ip
 from tests.kit.daemon import Daemon
 from tests.kit.frames import numbered
@@ -17,6 +16,7 @@ from tests.kit.packets import PacketSocket
 from tests.kit.pairs import Pair, make_pair, make_pair_between_fresh
 from tests.kit.processes import open_files, status_field
 from tests.kit.static import as_toml, heard_until_now, static_pairs, wish
+from tests.kit.traffic import Numbered, Transfer, frame_crosses, looks, silent
 from tests.kit.waiting import eventually
 from tests.pairs.killing import log_lines
 from tests.rpc.listening import Listening

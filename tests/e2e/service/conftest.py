@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.service.unit import CONFIG, Unit, as_root
+from tests.e2e.service.wire import Wire, make_wire
 from tests.kit.commands import run
 from tests.kit.machine import Machine
 
@@ -65,6 +66,27 @@ def unit(user: str, machine: Machine) -> Iterator[Unit]:
         machine.run("systemctl", "reload", "vethd.service")
         for pair in unit.call("link.list"):
             unit.call("link.del", pair=pair["pair"])
+
+
+@pytest.fixture
+def new_wire(unit: Unit) -> Iterator[Callable[..., Wire]]:
+    """A function that makes a pair between two new namespaces; see make_wire."""
+    made: list[Wire] = []
+
+    def make_one(**more: Any) -> Wire:
+        made.append(make_wire(unit, **more))
+        return made[-1]
+
+    yield make_one
+    for wire in made:
+        for place in (wire.red, wire.blue):
+            place.delete()
+
+
+@pytest.fixture
+def wire(new_wire: Callable[..., Wire]) -> Wire:
+    """A pair between two new namespaces, up."""
+    return new_wire()
 
 
 @pytest.hookimpl(wrapper=True)

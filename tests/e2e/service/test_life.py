@@ -96,6 +96,16 @@ def test_stop_leaves_nothing(unit: Unit) -> None:
     assert unit.machine.show("vethd.service", "Result") == "success"
 
 
+def test_a_restart_keeps_the_links(unit: Unit) -> None:
+    """Whoever runs it; test_restart.py has the rest."""
+    unit.configure(PAIR)
+    unit.ctl("reload", "vethd.service")
+    links, pairs = unit.machine.run("ip", "-j", "link", "show").json(), unit.call("link.list")
+    unit.ctl("restart", "vethd.service")
+    assert unit.machine.run("ip", "-j", "link", "show").json() == links
+    assert unit.call("link.list") == pairs
+
+
 def test_a_supervisor_that_is_killed_is_started_again(unit: Unit) -> None:
     pid, before = unit.pid, set(unit.processes())
     unit.ctl("kill", "--signal=KILL", "--kill-whom=main", "vethd.service")

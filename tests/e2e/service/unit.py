@@ -50,6 +50,17 @@ class Unit:
         return int(self.machine.show("vethd.service", "MainPID"))
 
     @property
+    def seq(self) -> int:
+        """Number of the last event."""
+        seq: int = self.call("daemon.info")["seq"]
+        return seq
+
+    @property
+    def stored(self) -> int:
+        """How many file descriptors systemd keeps for it."""
+        return int(self.machine.show("vethd.service", "NFileDescriptorStore"))
+
+    @property
     def state(self) -> str:
         return self.machine.show("vethd.service", "ActiveState")
 

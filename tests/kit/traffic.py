@@ -1,4 +1,7 @@
-"""What goes on at a pair while the daemon's program is replaced, and what must not be noticed there."""
+"""What goes on at a pair while the daemon's program is replaced, and what must not be noticed there.
+
+A namespace may be one of another machine: then it is the path of its file, not its name.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,31 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import pytest
 
-from tests.kit.commands import ip
+from tests.kit.commands import run
 from tests.kit.frames import TEST_ETHERTYPE, frame, number_of, numbered
 from tests.kit.netns import inside, socket_in
 from tests.kit.packets import PacketSocket
-from tests.kit.pairs import Pair
+from tests.kit.pairs import End
 from tests.kit.waiting import eventually
 
 PORT = 5001
 #: Frames sent at once, and seconds between: a load that leaves the next program a processor to start on.
 BURST, PAUSE = 20, 0.005
 RTMGRP_ALL_ABOUT_LINKS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # link; addresses and routes of IPv4 and IPv6
+
+
+class Wire(Protocol):
+    """Two ends and what is between them."""
+
+    a: End
+    b: End
+
+    def wait_quiet(self, within: float) -> dict[str, Any]:
+        """Wait until nothing is on its way; the counters then."""
 
 
 class Silence:
@@ -49,7 +62,7 @@ class Silence:
 
 
 @contextmanager
-def silent(pair: Pair) -> Iterator[None]:
+def silent(pair: Wire) -> Iterator[None]:
     """Whatever happens in the body, rtnetlink says nothing about it in the namespaces of a pair."""
     listening = [Silence(end.netns) for end in (pair.a, pair.b)]
     try:
@@ -64,9 +77,9 @@ def silent(pair: Pair) -> Iterator[None]:
 class Transfer:
     """Bytes over TCP through a pair until `finish`, which compares what was sent with what came."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Wire) -> None:
         for end, address in ((pair.a, "10.77.0.1/24"), (pair.b, "10.77.0.2/24")):
-            ip(end.netns, "address", "add", address, "dev", end.name)
+            inside(end.netns, run, "ip", "address", "add", address, "dev", end.name)
         self.received = 0
         self._stop = threading.Event()
         self._digests: dict[str, str] = {}
@@ -115,10 +128,11 @@ class Transfer:
 class Numbered:
     """Numbered frames from one end of a pair to the other in the body; at its end each has arrived once, in order.
 
-    Those that did not are counted.
+    Those that did not are counted. burst: how many are sent at once. pause: seconds between.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Wire, burst: int = BURST, pause: float = PAUSE) -> None:
+        self._burst, self._pause = burst, pause
         self._pair = pair
         self._stop, self._over = threading.Event(), threading.Event()
         self._source = PacketSocket(pair.a.netns, pair.a.name)
@@ -133,8 +147,8 @@ class Numbered:
             thread.start()
 
     def _send(self) -> None:
-        while not self._stop.wait(PAUSE):
-            for _ in range(BURST):
+        while not self._stop.wait(self._pause):
+            for _ in range(self._burst):
                 # A full ring refuses the frame (ENOBUFS): the same one again, so that nothing is missing.
                 self.sent += self._source.try_send(numbered(self.sent)) == "ok"
 
@@ -172,7 +186,7 @@ class Numbered:
         assert len(self._arrived) + dropped == self.sent
 
 
-def looks(pair: Pair) -> list[Any]:
+def looks(pair: Wire) -> list[Any]:
     """Everything about the ends of a pair that a user could see, counters aside."""
     seen = []
     for end in (pair.a, pair.b):
@@ -182,7 +196,7 @@ def looks(pair: Pair) -> list[Any]:
     return seen
 
 
-def frame_crosses(pair: Pair) -> None:
+def frame_crosses(pair: Wire) -> None:
     with PacketSocket(pair.a.netns, pair.a.name) as a, PacketSocket(pair.b.netns, pair.b.name) as b:
         a.send(frame(60))
         assert b.collect(1, wanted=lambda arrival: arrival.ethertype == TEST_ETHERTYPE)
