@@ -281,8 +281,8 @@ def test_limit_reached_by_descriptors(start_daemon: Callable[..., Daemon], netns
     request = {"a": {"netns": red}, "b": {"netns": red}, "placement": "inside"}
     error = _first_refusal(daemon, request)
     assert (error.kind, error.data["errno"]) == ("limit_reached", "EMFILE")
-    assert error.message.endswith("no file descriptor is free")
-    assert error.data["hint"] == "raise LimitNOFILE (ulimit -n) of the daemon"
+    assert error.message.endswith("too few file descriptors are free, of 64 (RLIMIT_NOFILE)")
+    assert error.data["hint"].startswith("raise LimitNOFILE (ulimit -n) of the daemon")
     assert 2 * len(daemon.pairs()) + 1 == len(all_links(red))
 
 

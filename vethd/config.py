@@ -54,6 +54,7 @@ class WorkerConfig(_Section):
     cpus: CPUs that workers are bound to, one each, in turn; none: the scheduler places them.
     frameio: `syscalls`, `uring`, or `auto`: io_uring where it works.
     restart_window: seconds; from the third death of a worker within them on, its replacement waits.
+    watchdog: seconds; before half of them have gone by, a worker that does not answer is replaced.
     """
 
     count: Annotated[
@@ -66,6 +67,7 @@ class WorkerConfig(_Section):
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_available)] = []
     frameio: Literal["auto", "syscalls", "uring"] = "auto"
     restart_window: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    watchdog: Annotated[float, Field(ge=1, le=3600)] = 10.0
 
     def processes(self) -> int:
         """The number of workers on this machine."""

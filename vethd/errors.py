@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+import resource
 from typing import Any, ClassVar, Final
 
 
@@ -215,8 +216,14 @@ def name_taken(end: str, ifname: str) -> LinkExists:
 
 def no_fd_left(what: str, number: int | None) -> LimitReached:
     """The error for EMFILE and ENFILE. what: which step met it, with a colon, or ""."""
+    if number == errno_names.ENFILE:
+        text = f"{what}no file descriptor is free on this machine"
+        return LimitReached(text, hint="raise the sysctl fs.file-max", errno=number)
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return LimitReached(
-        f"{what}no file descriptor is free", hint="raise LimitNOFILE (ulimit -n) of the daemon", errno=number
+        f"{what}no file descriptor is free, of {soft} (RLIMIT_NOFILE)",
+        hint="raise LimitNOFILE (ulimit -n) of the daemon",
+        errno=number,
     )
 
 

@@ -130,6 +130,13 @@ _ROWS: Final = (
     ),
     EventRow(
         "worker",
+        "overdue",
+        "daemon",
+        "a worker that died or hung could not be replaced in time; if systemd watches the daemon, it starts it anew",
+        {"seconds": "for which nothing has forwarded the frames of its pairs"},
+    ),
+    EventRow(
+        "worker",
         "spare_died",
         "daemon",
         "the process that stands by ended; another one starts",

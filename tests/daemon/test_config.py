@@ -36,6 +36,7 @@ def test_every_value_arrives(file: Path) -> None:
         cpus = [0]
         frameio = "syscalls"
         restart_window = 2
+        watchdog = 3
         [sysctl]
         netdev_max_backlog = 10
         netdev_budget = 20
@@ -58,6 +59,7 @@ def test_every_value_arrives(file: Path) -> None:
             "cpus": [0],
             "frameio": "syscalls",
             "restart_window": 2.0,
+            "watchdog": 3.0,
         },
         "sysctl": {
             "netdev_max_backlog": 10,
@@ -109,6 +111,7 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         ("[worker]\ncount = true", "2: worker.count: must be a number from 1 to 64, or 'auto', not true"),
         ("[worker]\noverload = 'panic'", "2: worker.overload: must be 'drop' or 'backpressure', not \"panic\""),
         ("[worker]\nrestart_window = -1", "2: worker.restart_window: must be greater than or equal to 0, not -1"),
+        ("[worker]\nwatchdog = 0.5", "2: worker.watchdog: must be greater than or equal to 1, not 0.5"),
         ("[worker]\ncpus = [0, 4095]", "2: worker.cpus: 4095 not among the CPUs this process may use: 0"),
         ("[worker]\ncpus = [-1]", "2: worker.cpus.0: must be greater than or equal to 0, not -1"),
         ("[sysctl]\nbusy_poll = -1", "2: sysctl.busy_poll: must be greater than or equal to 0, not -1"),

@@ -195,7 +195,7 @@ def test_what_needs_a_restart_is_named_and_kept(configured: Callable[[str], Conf
     it = configured("[worker]\ncount = 1\n")
     text = (
         'socket = "/elsewhere"\n[log]\nformat = "json"\n[worker]\ncount = 2\ncpus = [0]\nframeio = "syscalls"\n'
-        "[limits]\nmax_pairs = 7\n"
+        "watchdog = 3\n[limits]\nmax_pairs = 7\n"
     )
     for _ in range(2):  # it is not forgotten
         lines = it.reload(text)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.kit.daemon import Daemon
 from tests.kit.netns import fresh_name
 from tests.kit.processes import open_files
+from vethd.daemon.service import Service
 
 Start = Callable[..., Daemon]
 
@@ -33,6 +37,14 @@ class Manager:
             message = dict(line.split("=", 1) for line in lines)
             if key in message:
                 return message
+
+    def waiting(self) -> int:
+        """How many messages are there and not heard; they are not heard any more."""
+        count = 0
+        while select.select([self._socket], [], [], 0)[0]:
+            self._socket.recv(4096)
+            count += 1
+        return count
 
     def close(self) -> None:
         self._socket.close()
@@ -120,3 +132,25 @@ def test_what_else_was_left_is_closed(tmp_path: Path, start_daemon: Start) -> No
     script = f'exec 3<{other}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=other exec "$@"'
     daemon = start_daemon(prefix=["sh", "-c", script, "sh"])
     assert str(other) not in open_files(daemon.pid)
+
+
+async def test_the_watchdog_is_fed_while_the_daemon_is_well(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    service = Service(structlog.get_logger())
+    assert (await asyncio.to_thread(manager.hear, "WATCHDOG")) == {"WATCHDOG": "1"}
+    asked = asyncio.Event()
+
+    def well() -> bool:
+        asked.set()
+        return False
+
+    service.well = well
+    for _ in range(3):
+        asked.clear()
+        await asked.wait()
+    assert manager.waiting() <= 1, "it is fed no more; one message may have been on its way"
+    service.well = lambda: True
+    assert (await asyncio.to_thread(manager.hear, "WATCHDOG")) == {"WATCHDOG": "1"}
+    service.close()

@@ -64,6 +64,69 @@ def test_a_second_signal_changes_nothing(daemon: Daemon, netns: Namespaces, stop
     assert all_links(red).keys() == {"lo"}
 
 
+def test_signals_that_never_end_change_nothing(daemon: Daemon, netns: Namespaces) -> None:
+    """From the first one on until the process is gone, also while the interpreter takes itself apart."""
+    red = netns.make()
+    for _ in range(3):
+        make_pair(daemon, red, red, placement="inside", up=False)
+    family = daemon.family()
+    while daemon.exit_code is None:
+        os.kill(daemon.pid, signal.SIGTERM)
+    assert daemon.exit_code == 0
+    assert survivors(family) == []
+    assert all_links(red).keys() == {"lo"}
+    daemon.kill()  # collects what has ended already
+
+
+def test_many_pairs_are_made_no_further_and_none_of_them_stays(
+    daemon: Daemon, netns: Namespaces, stopping: Callable[..., None]
+) -> None:
+    """One request for more pairs than can be made in the time that a stop may take."""
+    red, blue = netns.make(), netns.make()
+    pairs = [{"a": {"ifname": f"vts{n}", "netns": red}, "b": {"ifname": f"vts{n}", "netns": blue}} for n in range(500)]
+    talk = Talk(daemon.socket)
+    talk.say(request(1, "link.add", pairs=pairs))
+    eventually(daemon.log, lambda text: "link added" in text, "the first pair is there")
+    stopping(signal.SIGTERM, within=5.0)
+    answer = talk.hear(ANYTHING)
+    assert answer["error"]["data"]["kind"] == "shutting_down"
+    assert answer["error"]["message"].startswith("pairs.")
+    talk.close()
+    assert daemon.log().count('"link added"') < len(pairs)
+    assert [sorted(all_links(place)) for place in (red, blue)] == [["lo"], ["lo"]]
+
+
+def test_a_stop_takes_no_longer_with_many_pairs(
+    daemon: Daemon, netns: Namespaces, stopping: Callable[..., None]
+) -> None:
+    """500 devices: one after the other they would take nine seconds."""
+    places = [netns.make() for _ in range(4)]
+    with daemon.connect() as client:
+        client.call(
+            "link.add",
+            {
+                "pairs": [
+                    {end: {"ifname": f"vts{end}{n}", "netns": places[(n + at) % 4]} for at, end in enumerate("ab")}
+                    | {"placement": "inside"}
+                    for n in range(250)
+                ]
+            },
+        )
+    stopping(signal.SIGTERM, within=5.0)
+    assert [sorted(all_links(place)) for place in places] == [["lo"]] * 4
+
+
+def test_workers_that_hang_do_not_hold_it_up(start_daemon: Callable[..., Daemon], netns: Namespaces) -> None:
+    """They have a second to answer then, however patient the daemon was."""
+    daemon, red = start_daemon(config="[worker]\nwatchdog = 60.0\n"), netns.make()
+    daemon.expected_errors += ["worker died"]
+    make_pair(daemon, red, red, placement="inside")
+    for process in daemon.family():
+        if process.pid != daemon.pid:
+            os.kill(process.pid, signal.SIGSTOP)
+    daemon.stop(within=5.0)
+
+
 def test_requests_that_were_read_are_answered_and_new_pairs_are_refused(
     daemon: Daemon, netns: Namespaces, stopping: Callable[..., None]
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_name_that_is_taken_is_refused(host: HostThread, netns: Namespaces, by
         (errno.EPERM, TunMissing, "CAP_NET_ADMIN"),
         (errno.ENOMEM, TunMissing, "dmesg"),
         (errno.EMFILE, LimitReached, "LimitNOFILE"),
-        (errno.ENFILE, LimitReached, "LimitNOFILE"),
+        (errno.ENFILE, LimitReached, "fs.file-max"),
         (errno.EBUSY, KernelRefused, "exist already"),
         (errno.EINVAL, KernelRefused, "exist already"),
     ],

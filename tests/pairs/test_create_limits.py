@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 from tests.kit import daemon as kit_daemon
 from tests.kit.commands import run
 from tests.kit.daemon import Daemon
+from tests.kit.limits import free_descriptors
 from tests.kit.links import all_links
 from tests.kit.processes import open_files
 from tests.kit.rpc import RpcError
@@ -42,20 +40,6 @@ def holds(daemon: Daemon, two: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def free_descriptors(pid: int, count: int) -> Iterator[None]:
-    """Let a process open just so many more descriptors than it has."""
-    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    free = (number for number in range(1 << 20) if number not in taken)
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    limit = [next(free) for _ in range(count + 1)][-1]
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_descriptors_that_run_out_at_any_moment_are_a_clear_limit(
     daemon: Daemon, two: tuple[str, str], placement: str
@@ -67,7 +51,7 @@ def test_descriptors_that_run_out_at_any_moment_are_a_clear_limit(
     daemon.check_fds()
     before = holds(daemon, two)
     refusals: list[RpcError] = []
-    for count in range(20):
+    for count in range(60):
         with free_descriptors(daemon.pid, count):
             answer = ask(daemon, two, placement)
         if not isinstance(answer, RpcError):

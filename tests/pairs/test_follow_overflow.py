@@ -22,7 +22,6 @@ from vethd.host import tap
 from vethd.pairs import follow
 from vethd.pairs.pair import End, Pair
 from vethd.pairs.stats import kernel_stats
-from vethd.worker import child
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -133,14 +132,14 @@ async def test_a_move_there_and_back_between_two_looks_is_noticed(
 
 
 async def test_a_namespace_that_dies_is_noticed_without_the_worker(
-    house: House, two: tuple[str, str], netns: Namespaces, monkeypatch: pytest.MonkeyPatch
+    house: House, two: tuple[str, str], netns: Namespaces
 ) -> None:
     """A worker that reads hears of it too; this one hangs."""
-    monkeypatch.setattr(child, "ANSWER_WITHIN", 0.2)
     house.expect(*DIED)
     pair = await house.newlink(*two)
     ((_slot, ready),) = house.supervisor.workers.serving()
     os.kill(ready["pid"], signal.SIGSTOP)
+    house.hurry_worker()
     netns.delete(two[1])
     await soon(lambda: link_exists(two[0], pair.a.ifname), lambda there: not there, "the twin is gone")
 

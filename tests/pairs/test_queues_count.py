@@ -16,7 +16,7 @@ from tests.kit.netns import Namespaces
 from tests.kit.processes import tap_fds
 from tests.pairs.house import House, soon
 from tests.pairs.killing import DIED
-from vethd.pairs import workers as workers_module
+from vethd.pairs import lost
 from vethd.pairs.pair import Pair
 from vethd.pairs.stats import kernel_stats
 
@@ -59,6 +59,15 @@ async def replaced(house: House, times: int) -> None:
     await soon(lambda: pids(house), lambda found: None not in found, "all serve", 20.0)
 
 
+async def hold(workers: Callable[[], list[int | None]], wanted: list[int]) -> None:
+    """Wait until the workers have so many TAP descriptors; they get theirs back a moment after the count."""
+
+    def held() -> list[int]:
+        return [tap_fds(pid) for pid in workers() if pid is not None]
+
+    await soon(held, lambda found: found == wanted, "they have their queues")
+
+
 Meanwhile = Callable[[], Awaitable[None]]
 
 
@@ -74,7 +83,7 @@ def during_a_count(monkeypatch: pytest.MonkeyPatch) -> Callable[[Meanwhile], Non
                 await waiting.pop()()
             return await kernel_stats(*args)
 
-        monkeypatch.setattr(workers_module, "kernel_stats", read)
+        monkeypatch.setattr(lost, "kernel_stats", read)
 
     return install
 
@@ -98,7 +107,7 @@ async def test_the_others_hand_their_queues_in_and_get_them_back(
     await replaced(house, 1)
     assert held == [2, 2], "a worker held a queue while the kernel's counters were read"
     assert served == [None, *others]
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [4, 4, 4]
+    await hold(lambda: pids(house), [4, 4, 4])
     await house.assert_wire(pair, two)
 
 
@@ -115,7 +124,7 @@ async def test_a_worker_may_die_while_it_has_handed_in(
     kill(first)
     await replaced(house, 2)
     assert pids(house)[2] == third
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [2, 2, 2]
+    await hold(lambda: pids(house), [2, 2, 2])
     await house.assert_wire(pair, two)
 
 
@@ -135,9 +144,9 @@ async def test_a_pair_may_be_deleted_while_it_is_counted(
     await replaced(house, 1)
     await asyncio.gather(*tasks)
     assert early == []
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [0, 0, 0]
+    await hold(lambda: pids(house), [0, 0, 0])
     fresh = await house.newlink(*two, placement="inside", numqueues=WORKERS)
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [2, 2, 2]
+    await hold(lambda: pids(house), [2, 2, 2])
     await house.assert_wire(fresh, two)
 
 
@@ -158,14 +167,14 @@ async def test_a_pair_may_be_made_and_changed_while_another_is_counted(
     await replaced(house, 1)
     made, _none = await asyncio.gather(*tasks)
     assert early == []
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [4, 4, 4]
+    await hold(lambda: pids(house), [4, 4, 4])
     await house.assert_wire(made, two)
 
 
 async def test_a_count_that_fails_gives_the_queues_back_and_is_done_again(
     house: House, pair: Pair, two: tuple[str, str], during_a_count: Callable[[Meanwhile], None]
 ) -> None:
-    house.expect("worker not replaced, trying again")
+    house.expect("lost frames not counted, trying again")
 
     async def fail() -> None:
         raise OSError(24, "Too many open files")
@@ -173,8 +182,8 @@ async def test_a_count_that_fails_gives_the_queues_back_and_is_done_again(
     during_a_count(fail)
     others = pids(house)[1:]
     kill(pids(house)[0])
-    await soon(lambda: house.lines("worker not replaced, trying again"), bool, "it is tried again")
-    assert [tap_fds(pid) for pid in others if pid is not None] == [2, 2]
+    await soon(lambda: house.lines("lost frames not counted, trying again"), bool, "it is tried again")
+    await hold(lambda: others, [2, 2])
     await replaced(house, 1)
-    assert [tap_fds(pid) for pid in pids(house) if pid is not None] == [2, 2, 2]
+    await hold(lambda: pids(house), [2, 2, 2])
     await house.assert_wire(pair, two)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +24,16 @@ from tests.pairs.test_workers_loss import frozen, in_hand, lost
 from tests.pairs.watching import set_end, works
 
 QUEUES = 4
-ANSWER_WITHIN = 5.0  # of worker/child.py
 EXPLAINED = {"WORKER_LOST", "TAP_RING"}
 
 
 def explained(ends: dict[str, Any]) -> bool:
     return {point for end in ends.values() for point, count in end["drops"].items() if count} <= EXPLAINED
+
+
+def wait_taps(pids: list[int], wanted: list[int]) -> None:
+    """Wait until each worker has so many TAP descriptors: they get theirs back a moment after the count."""
+    eventually(lambda: [tap_fds(pid) for pid in pids], lambda counts: counts == wanted, "every queue is read")
 
 
 def kill(*pids: int) -> None:
@@ -65,10 +70,10 @@ def test_frames_in_hand_are_counted_to_the_frame(killable: Callable[[int], Daemo
         caught += held != lost(pair.stats())
         kill(victim)
         wait_workers(daemon, QUEUES, {victim})
-        ends = pair.wait_quiet()
-        assert lost(ends) == held
+        eventually(lambda: lost(pair.stats()), lambda counted: counted == held, "they are counted")  # noqa: B023
+        assert explained(pair.wait_quiet())
+        assert lost(pair.stats()) == held
         assert imbalance(daemon.call("stats.get")) == []
-        assert explained(ends)
     assert caught > 0, "no worker was caught with a frame in hand: the test proves nothing"
 
 
@@ -90,14 +95,14 @@ def test_the_books_balance_when_workers_die_under_load(
             wait_sent(directions, 10 + max(min(way.sent) for way in directions))
         assert all(way.disorder() == [] for way in directions)
         assert explained(pair.stats())
-        assert imbalance(daemon.call("stats.get")) == []
-        assert [tap_fds(pid) for pid in pids] == [4, 4, 4, 2]
+        daemon.check_books()
+        wait_taps(pids, [4, 4, 4, 2])
 
 
-def test_a_worker_that_hangs_while_another_dies_is_replaced_too(
+def test_a_worker_that_hangs_does_not_hold_up_the_replacement_of_another_that_dies(
     killable: Callable[[int], Daemon], netns: Namespaces
 ) -> None:
-    """It does not hand its queues in, and is killed for that; then both are counted."""
+    """It does not hand its queues in, and nobody waits for that; it is killed, and then both are counted."""
     daemon = killable(3)
     pair = make_pair_between_fresh(daemon, netns, numqueues=3)
     wait_spare(daemon)
@@ -106,12 +111,13 @@ def test_a_worker_that_hangs_while_another_dies_is_replaced_too(
         wait_sent(directions, 10)
         os.kill(hanging, signal.SIGSTOP)
         kill(dying)
-        wait_workers(daemon, 3, {hanging, dying}, within=ANSWER_WITHIN + 10.0)
-    assert [line["why"] for line in log_lines(daemon, "worker died") if line["pid"] == hanging] == [
-        f"did not answer `del` within {ANSWER_WITHIN} s (signal 9)"
-    ]
+        eventually(lambda: log_lines(daemon, "worker replaced"), bool, "the dead one is replaced")
+        assert [line["pid"] for line in log_lines(daemon, "worker died")] == [dying], "the other one is still there"
+        wait_workers(daemon, 3, {hanging, dying}, within=15.0)
+    (why,) = [line["why"] for line in log_lines(daemon, "worker died") if line["pid"] == hanging]
+    assert re.fullmatch(r"did not answer `(del|ping)` within 2.5 s \(signal 9\)", why)
     assert pids[2] in daemon.workers(), "the third one has done nothing wrong"
-    assert imbalance(daemon.call("stats.get")) == []
+    daemon.check_books()
 
 
 def test_no_other_pair_loses_a_frame(killable: Callable[[int], Daemon], netns: Namespaces) -> None:
@@ -159,5 +165,5 @@ def test_deleting_a_pair_whose_worker_just_died(killable: Callable[[int], Daemon
         assert not pair.a.exists
         assert not pair.b.exists
         pids = wait_workers(daemon, 3, {victim})
-        assert [tap_fds(pid) for pid in pids] == [2, 2, 2]
+        wait_taps(pids, [2, 2, 2])
         assert works(stays)

@@ -241,3 +241,35 @@ def test_each_change_is_logged_with_who_asked_and_what_came_of_it(
 
 def test_the_socket_is_open_to_all_for_the_daemon_decides(guarded: Daemon) -> None:
     assert guarded.socket.stat().st_mode & 0o7777 == 0o666
+
+
+@pytest.mark.parametrize("method", ["link.list", "stats.get", "link.get"])
+def test_who_only_looks_learns_nothing_of_paths_and_processes(
+    as_user: Callable[..., Talk], netns: Namespaces, tmp_path: Path, method: str
+) -> None:
+    """Whatever is there or not, the answer is the same, and nothing is opened."""
+    talk, red = as_user(SOMEBODY, LOOK_GROUP, []), netns.make()
+    (tmp_path / "file").touch()
+    places: list[Any] = [str(RUN_NETNS / red), "/no/such/thing", str(tmp_path / "file"), str(tmp_path)]
+    places += [{"path": place} for place in places] + [{"pid": os.getpid()}, {"pid": 1 << 22}]
+    heard = set()
+    for place in places:
+        params = {"netns": place} | ({"ifname": "vtr-none"} if method == "link.get" else {})
+        talk.say(request(1, method, **params))
+        error = talk.hear(ANYTHING)["error"]
+        heard.add((error["data"]["kind"], error["message"].replace("a pid", "a path"), error["data"]["hint"]))
+    ((kind, message, hint),) = heard
+    assert (kind, message) == ("not_permitted", f"netns: uid {SOMEBODY} may not let vethd look at a path")
+    assert "netns.fd" in hint
+
+
+def test_who_only_looks_may_send_a_descriptor_or_a_name(as_user: Callable[..., Talk], netns: Namespaces) -> None:
+    talk, red = as_user(SOMEBODY, LOOK_GROUP, []), netns.make()
+    talk.say(request(1, "link.list", netns=red))
+    talk.hear(result(1, []))
+    fd = os.open(RUN_NETNS / red, os.O_RDONLY)
+    try:
+        talk.say(request(2, "link.list", netns={"fd": 0}), [fd])
+        talk.hear(result(2, []))
+    finally:
+        os.close(fd)

@@ -1,6 +1,7 @@
 """Fixtures for tests of the worker: processes, ends, and proof after each test that nothing of them is left."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,9 @@ from tests.kit.netns import Namespaces
 from tests.kit.processes import descendants, open_files
 from tests.worker.bench import Bench
 from tests.worker.ends import StandIn
+from tests.worker.parent import IMPOSTOR, Supervisor
 from tests.worker.subject import ENDS, Worker
+from vethd.worker.channel import PROTOCOL_VERSION
 from vethd.worker.counters import Counters
 
 StartWorker = Callable[..., Worker]
@@ -114,3 +117,24 @@ async def bench(
     made = Bench(counters, make_frameio)
     yield made
     made.finish()
+
+
+@pytest.fixture
+async def supervisor(_nothing_is_left: None) -> AsyncIterator[Supervisor]:
+    """A supervisor whose workers have all ended after the test."""
+    made = Supervisor()
+    yield made
+    await made.end()
+
+
+@pytest.fixture
+def impostor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """A function that makes the next child a program which says something of its own."""
+
+    def install(speech: str) -> None:
+        program = tmp_path / "impostor"
+        program.write_text(IMPOSTOR.format(python=sys.executable, version=PROTOCOL_VERSION, speech=speech))
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return install

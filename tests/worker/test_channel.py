@@ -12,7 +12,7 @@ import pytest
 
 from vethd.worker.channel import MAX_FDS, Channel, ChannelError, Message, parse_report, receive
 
-READY = {"op": "ready", "version": 3, "pid": 7, "frameio": "syscalls", "datapath": "interpreted", "why": ""}
+READY = {"op": "ready", "version": 4, "pid": 7, "frameio": "syscalls", "datapath": "interpreted", "why": ""}
 
 
 class Side:

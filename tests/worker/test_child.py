@@ -3,94 +3,21 @@
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vethd.worker.channel import PROTOCOL_VERSION, Message
-from vethd.worker.child import Child, WorkerDied
+from tests.worker.parent import Supervisor, ended
+from vethd.worker.channel import PROTOCOL_VERSION
+from vethd.worker.child import WorkerDied
 from vethd.worker.counters import Counters
-
-#: Run in place of the interpreter that would run the worker: it has the channel, and says what it was told to say.
-IMPOSTOR = """#!{python}
-import array, json, os, signal, socket, sys
-channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--channel") + 1]))
-fd = array.array("i", [0])
-ready = dict(op="ready", version={version}, pid=os.getpid(), frameio="syscalls", datapath="interpreted", why="")
-def say(*messages):
-    for message in messages:
-        channel.send(message if isinstance(message, bytes) else json.dumps(message).encode())
-{speech}
-signal.pause()
-"""
-
-
-class Supervisor:
-    """Makes children, keeps what they report, and sees all of them to their end."""
-
-    def __init__(self) -> None:
-        self.reports: list[Message] = []
-        self.deaths: list[Child] = []
-        self.children: list[Child] = []
-        self._news = asyncio.Event()
-
-    def spawn(self) -> Child:
-        child = Child(asyncio.get_running_loop(), self._on_report, self.deaths.append)
-        self.children.append(child)
-        return child
-
-    def _on_report(self, _child: Child, message: Message) -> None:
-        self.reports.append(message)
-        self._news.set()
-
-    async def until(self, reached: Callable[[], bool]) -> None:
-        """Wait until something is reached that a report brings about."""
-        async with asyncio.timeout(10):
-            while not reached():
-                await self._news.wait()
-                self._news.clear()
-
-    async def end(self) -> None:
-        for child in self.children:
-            child.kill("the test is over")
-            async with asyncio.timeout(10):
-                await child.ended.wait()
-
-
-@pytest.fixture
-async def supervisor(_nothing_is_left: None) -> AsyncIterator[Supervisor]:
-    """A supervisor whose workers have all ended after the test."""
-    made = Supervisor()
-    yield made
-    await made.end()
-
-
-@pytest.fixture
-def impostor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """A function that makes the next child a program which says something of its own."""
-
-    def install(speech: str) -> None:
-        program = tmp_path / "impostor"
-        program.write_text(IMPOSTOR.format(python=sys.executable, version=PROTOCOL_VERSION, speech=speech))
-        program.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(program))
-
-    return install
 
 
 def environment_of(pid: int) -> set[str]:
     """The names of the variables that a process was started with."""
     entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return {entry.split("=")[0] for entry in entries if entry}
-
-
-async def ended(child: Child) -> str:
-    """Why the child died, once it has."""
-    async with asyncio.timeout(10):
-        await child.ended.wait()
-    return child.why_dead
 
 
 async def test_a_child_becomes_ready_takes_a_slot_and_answers(supervisor: Supervisor, counters: Counters) -> None:
@@ -178,7 +105,7 @@ async def test_what_a_child_reports_is_handed_on(supervisor: Supervisor, imposto
         ('say(ready | {"version": 999})', "an unexpected ready"),
         ("say(ready, ready)", "an unexpected ready"),
         ('say(ready, dict(op="unable", why="", remedy=""))', "an unexpected unable"),
-        ('say(ready, dict(op="ack", seq=1))', "an acknowledgement of nothing"),
+        ('say(ready, dict(op="ack", seq=1))', "ack, but of nothing"),
         ('say(ready, dict(op="fly"))', "unknown op"),
         ('say(ready, dict(op="gone", end="3"))', "field end is not of type int"),
         ('say(ready, dict(op="gone", end=-1))', "field end is out of range"),

@@ -3,12 +3,16 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.kit.limits import free_descriptors
+from tests.kit.processes import open_files
 from tests.worker.conftest import StartWorker
-from tests.worker.subject import ENDS, NOBODY, Worker
+from tests.worker.ends import StandIn, ends_of
+from tests.worker.subject import ENDS, NOBODY, WirePair, Worker
 from vethd.worker.channel import PROTOCOL_VERSION
 
 
@@ -89,10 +93,38 @@ def test_a_worker_ends_well_when_its_channel_closes(worker: Worker) -> None:
     assert (worker.wait_exit(), worker.log()) == (0, "")
 
 
+def test_a_worker_says_that_it_is_there_before_it_is_needed(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    worker.hear_ready()
+    worker.talk.ask("ping")
+    worker.talk.ask("ping")
+    fds = [worker.counters.fd]
+    worker.talk.ask("hello", fds, version=PROTOCOL_VERSION, ends=worker.counters.ends, slot=worker.slot)
+    worker.talk.ask("ping")
+
+
+@pytest.mark.parametrize("free", [0, 1])  # of two that are needed
+def test_a_worker_without_free_descriptors_refuses_a_pair_and_forwards_the_others(
+    start_worker: StartWorker, stand_in: Callable[..., StandIn], free: int
+) -> None:
+    worker, (a, b), more = start_worker(), (stand_in(), stand_in()), (stand_in(), stand_in())
+    worker.greet()
+    worker.add(a, b)
+    refused = WirePair(worker, more, (2, 3))
+    before = open_files(worker.pid)
+    with free_descriptors(worker.pid, free) as limit:
+        seq = worker.talk.say("add", ends_of(*more), ends=worker.describe(refused, (1500, 1500), True))
+        why = f"no file descriptor is free in the worker, of {limit} (RLIMIT_NOFILE)"
+        worker.talk.hear("refused", seq=seq, why=why)
+        assert open_files(worker.pid) == before
+    a.send(bytes(60))
+    assert b.receive() is not None
+
+
 @pytest.mark.parametrize(
     "first",
     [
-        {"op": "ping", "seq": 1},
+        {"op": "drain", "seq": 1},
         {"op": "hello", "seq": 1},
         {"op": "hello", "seq": 1, "version": PROTOCOL_VERSION + 1, "ends": ENDS, "slot": 0},
         {"op": "hello", "seq": 1, "version": PROTOCOL_VERSION - 1, "ends": ENDS, "slot": 0},

@@ -105,11 +105,16 @@ async def check_program() -> None:
 @contextmanager
 def signals_held() -> Iterator[None]:
     """During the body, and in a program that is executed in it until it calls `release_signals`, HELD signals wait."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    hold_signals()
     try:
         yield
     finally:
         release_signals()
+
+
+def hold_signals() -> None:
+    """Let HELD signals wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
 def release_signals() -> None:

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -42,12 +42,14 @@ def listen_fds() -> list[tuple[str, int]]:
 class Service:
     """Tells systemd how the daemon is, and feeds its watchdog while the event loop turns; to be made on that loop.
 
+    well: whether the daemon is; the watchdog is not fed while it is not.
     Nothing at all happens unless $NOTIFY_SOCKET is set.
     """
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = log
+        self.well: Callable[[], bool] = lambda: True
         self._status = ""
         self._told = ""
         self._stopping = False
@@ -120,7 +122,8 @@ class Service:
 
     def _feed(self, period: float) -> None:
         self._feeding = self._loop.call_later(period, self._feed, period)
-        self._try("WATCHDOG=1")
+        if self.well():
+            self._try("WATCHDOG=1")
 
     def _try(self, *lines: str) -> None:
         """Send a message if that can be done at once: the next one says as much."""

@@ -16,13 +16,15 @@ from vethd import __version__
 from vethd.config import Config
 from vethd.configfiles import Source
 from vethd.daemon.doctor import features
-from vethd.daemon.handover import Inheritance, release_signals
+from vethd.daemon.handover import Inheritance, hold_signals, release_signals
+from vethd.daemon.health import ANSWER_PART, Health, watchdog_interval
 from vethd.daemon.keep import Keeper, room_for_ends
 from vethd.daemon.names import CONTROL, COUNTERS, STAGING
 from vethd.daemon.reexec import Reexec
 from vethd.daemon.reload import Reloader
 from vethd.daemon.service import Service
 from vethd.daemon.state import Parts, restore
+from vethd.errors import WorkerFailed
 from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
@@ -69,6 +71,7 @@ class Supervisor:
         self.counters = self._counters(2 * config.limits.max_pairs)
         self.registry = self._registry()
         self.journal = Journal(pair_result)
+        interval = watchdog_interval(config.worker.watchdog)
         self.workers = Workers(
             config.worker.processes(),
             config.sysctl.model_dump(),
@@ -80,7 +83,10 @@ class Supervisor:
             config.worker.restart_window,
             config.worker.frameio,
             config.worker.cpus,
+            ANSWER_PART * interval,
         )
+        self.health = Health(self.workers, interval, self.journal, log)
+        self.service.well = lambda: self.health.well
         self.deleter = Deleter(self.threads, self.registry, self.workers, self.journal, log)
         self.follower = Follower(
             self.threads, self.registry, self.workers, self.deleter, self.counters, self.journal, log
@@ -199,11 +205,20 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR2, self.reexec.on_signal)
         release_signals()
         try:
-            await self.start()
+            await self._start_until_stopped()
             await self._stop.wait()
         finally:
             await self.stop()
         self._log.info("stopped")
+        hold_signals()  # the loop's handlers end with it, and the process would die of what comes before it has ended
+
+    async def _start_until_stopped(self) -> None:
+        """Start every part; that workers did not start is no error when the daemon is to end by then."""
+        try:
+            await self.start()
+        except WorkerFailed:
+            if not self._stop.is_set():
+                raise
 
     def _in_force(self) -> Config:
         return self.reloader.in_force()
@@ -220,6 +235,8 @@ class Supervisor:
         if not self._stop.is_set():
             self._log.info("stopping", pairs=len(self.registry), signal=number.name)
         self.static.interrupt()
+        self.creator.interrupt()
+        self.workers.hurry()
         self._stop.set()
 
     async def start(self) -> None:
@@ -234,6 +251,7 @@ class Supervisor:
         static = left.state.static if left.state is not None else None
         await self.reloader.start(static, in_place=left.in_place, kept=len(self.registry) > 0)
         self.server.serve()
+        self.health.watch()
         self.reexec.allow()
         self.journal.listen(self._tell_status)
         self._tell_status()
@@ -267,6 +285,7 @@ class Supervisor:
             await self.keeper.stop(keep=False)
             await self.deleter.all("the daemon stops")
         await self.follower.stop()
+        self.health.close()
         await self.workers.stop(drain=links_stay)
         if links_stay:
             await self.keeper.stop(keep=True)

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Devices that die at the same time. Each thread mostly waits for RCU.
-REAPERS: Final = 16
+REAPERS: Final = 64
 
 
 class HostThreads:

@@ -25,8 +25,8 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError, name_taken, no_fd_left
-from vethd.host import netns, steering, tap
+from vethd.errors import KernelRefused, LimitReached, LinkExists, ShuttingDown, VethdError, name_taken, no_fd_left
+from vethd.host import limits, netns, steering, tap
 from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.delete import Deleter
@@ -81,6 +81,8 @@ class Creator:
         self._log = log
         self.overload = overload
         self._making: set[asyncio.Event] = set()
+        self._stopping = False
+        self._memory = limits.Memory()
 
     @property
     def busy(self) -> bool:
@@ -91,6 +93,15 @@ class Creator:
         """Return when the pairs that are being made now are there, or have failed."""
         await asyncio.gather(*(made.wait() for made in self._making))
 
+    def check_room(self, queues: int) -> None:
+        """Raise LimitReached when there is too little of the machine left for pairs with so many queues in all."""
+        self._memory.take(queues)
+        limits.check_descriptors(2 * queues)
+
+    def interrupt(self) -> None:
+        """Begin with no further pair, for good: the daemon stops."""
+        self._stopping = True
+
     async def newlink(self, spec: PairSpec) -> Pair:
         """Make a pair.
 
@@ -98,10 +109,14 @@ class Creator:
         Source: veth_newlink in drivers/net/veth.c.
         """
         spec.validate()
+        self._memory.take(spec.numqueues)
         return await self.make(spec, await self.numbers(spec.numqueues))
 
     async def make(self, spec: PairSpec, numbers: tuple[int, ...]) -> Pair:
         """`newlink` of a valid spec, with numbers that were taken for it; they are free again when it fails."""
+        if self._stopping:
+            self._registry.give_numbers(numbers)
+            raise ShuttingDown("the daemon is shutting down", hint="try again when it is back")
         done = asyncio.Event()
         self._making.add(done)
         try:
@@ -282,6 +297,8 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
                 fds = tap.open_queues(name, numqueues)
         for fd in fds:
             undo.callback(os.close, fd)
+        with step(spec, "creating it"):
+            limits.check_descriptor(max(fds), limits.KEPT_FROM_PAIRS)
         fd = fds[0]
         with step(spec, "setting offloads"):
             offload, hdr_len = tap.probe_offload(fd)

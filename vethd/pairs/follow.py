@@ -27,6 +27,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from vethd.errors import LimitReached
 from vethd.host import netns, rtnl, tap
 from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen, set_alias
 from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
@@ -216,11 +217,23 @@ class Follower:
             return
         self._log.error("end unreadable, its worker tries again", **describe(end.pair), end=end.letter)
         self._unreadable.add(end.pair)
-        await self._workers.release(end.pair)
+        try:
+            while not await self._take_again(end.pair):
+                pass
+        finally:
+            self._unreadable.discard(end.pair)
+
+    async def _take_again(self, pair: Pair) -> bool:
+        """Let a worker try again after a while; False when it has no means for it."""
+        await self._workers.release(pair)
         await asyncio.sleep(RETRY)
-        self._unreadable.discard(end.pair)
-        if end.pair.is_live():
-            await self._workers.take(end.pair)
+        try:
+            if pair.is_live():
+                await self._workers.take(pair)
+        except LimitReached as error:
+            self._log.error("pair not read, trying again", **describe(pair), why=error.message)
+            return False
+        return True
 
     def settled(self, pair: Pair) -> bool:
         """Whether both TAPs have been told the carrier that the picture of the pair shows."""

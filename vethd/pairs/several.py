@@ -41,6 +41,10 @@ async def newlinks(
     await threads.create(_check_names, specs, threads.staging)
     needed = sum(spec.numqueues for spec in specs)
     try:
+        creator.check_room(needed)
+    except LimitReached as error:
+        raise LimitReached(f"pairs: {error.message}", hint=error.hint, errno=error.errno) from error
+    try:
         numbers = iter(await creator.numbers(needed))
     except LimitReached as error:
         raise LimitReached(

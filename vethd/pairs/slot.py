@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from vethd.host.tap import takes_uso
 from vethd.pairs.pair import End, Pair, QueuePair
 from vethd.worker.child import Child, WorkerDied
 
 #: Deaths of one slot within this many seconds that are answered at once; the next waits.
-FREE_RESTARTS = 2
-RESTART_WINDOW = 10.0
-RESTART_DELAY_FIRST = 0.1
-RESTART_DELAY_MAX = 5.0
+FREE_RESTARTS: Final = 2
+RESTART_WINDOW: Final = 10.0
+RESTART_DELAY_FIRST: Final = 0.1
+RESTART_DELAY_MAX: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -29,14 +28,20 @@ class Slot:
     """A place for a worker.
 
     number: of the slot. child: the process in it. queues: what it forwards.
-    serving: set while it does, and may be told of its queues. counting: it serves, but for a moment hands queues in.
+    holding: it was given its queues, and so has to hand them in for a count. up: it has all of them, and the settings.
+    resting: those that it was asked to hand in, and has not got back. serving: set while it is up and none rests: then
+    it may be told of its queues.
+    failing: since when there should be a worker that is up, in the loop's time; None while there is one.
     """
 
     number: int
     child: Child | None = None
     queues: dict[QueuePair, None] = field(default_factory=dict)
+    holding: bool = False
+    up: bool = False
+    resting: set[QueuePair] = field(default_factory=set)
     serving: asyncio.Event = field(default_factory=asyncio.Event)
-    counting: bool = False
+    failing: float | None = None
     deaths: deque[float] = field(default_factory=deque)
 
     @property
@@ -44,19 +49,42 @@ class Slot:
         """The pairs of which it forwards queues."""
         return {queues.pair for queues in self.queues}
 
+    def vacate(self) -> None:
+        """Its process is dead."""
+        self.serving.clear()
+        self.child = None
+        self.holding = self.up = False
+        self.resting.clear()
+
     async def until_serving(self) -> None:
         """Return when it serves."""
         while not self.serving.is_set():
             await self.serving.wait()
 
+    def settle(self) -> None:
+        """Let others tell it of its queues if it is up and has all of them."""
+        if self.up and not self.resting:
+            self.serving.set()
+
+    def restart_delay(self, window: float) -> float:
+        """Seconds until its dead process is replaced: none for the first FREE_RESTARTS deaths in the window, then more.
+
+        window: seconds.
+        """
+        now = time.monotonic()
+        self.deaths.append(now)
+        while self.deaths[0] < now - window:
+            self.deaths.popleft()
+        return restart_delay(len(self.deaths) - FREE_RESTARTS)
+
     def ask(self, op: str, fds: list[int] | None = None, **fields: Any) -> asyncio.Future[None]:
-        """Ask for something, see Child.request. Raises WorkerDied, also later."""
+        """Send a message to its process, see Child.request. Raises WorkerDied when there is none."""
         if self.child is None:
             raise WorkerDied(f"worker {self.number} is dead")
         return self.child.request(op, fds, **fields)
 
     def add(self, queues: QueuePair) -> asyncio.Future[None]:
-        """Let it read and forward queues. Raises WorkerDied, also later."""
+        """Let it forward queues. Raises WorkerDied; the future raises WorkerRefused, too."""
         pair = queues.pair
         ends = [
             {
@@ -71,31 +99,13 @@ class Slot:
         return self.ask("add", [queue.fd for queue in queues.queues], ends=ends)
 
     def take_away(self, queues: QueuePair) -> asyncio.Future[None]:
-        """Let it deliver what it has read of queues, and close them. Raises WorkerDied, also later."""
+        """Let it deliver what it has read of queues and forward them no more. Raises WorkerDied."""
         return self.ask("del", ends=[queue.number for queue in queues.queues])
 
-    async def hand_in(self, queues: list[QueuePair]) -> None:
-        """Take queues away for the time of a count."""
-        with suppress(WorkerDied):  # then they are at rest, too
-            await asyncio.gather(*map(self.take_away, queues))
 
-    async def give_back(self, queues: list[QueuePair]) -> None:
-        """Let it forward queues again; whoever released one meanwhile waits to take it from it."""
-        with suppress(WorkerDied):  # then its successor gets them
-            if self.child is not None:
-                await asyncio.gather(*map(self.add, queues))
-            if self.child is not None:
-                self.serving.set()
-        self.counting = False
-
-    def restart_delay(self, window: float) -> float:
-        """Seconds to wait after a death: none for the first FREE_RESTARTS in the window (seconds), then doubling."""
-        now = time.monotonic()
-        self.deaths.append(now)
-        while self.deaths[0] < now - window:
-            self.deaths.popleft()
-        extra = len(self.deaths) - FREE_RESTARTS
-        return 0.0 if extra <= 0 else min(RESTART_DELAY_FIRST * 2 ** (extra - 1), RESTART_DELAY_MAX)
+def restart_delay(deaths: int) -> float:
+    """Seconds to wait after so many deaths in a row: none, then doubling."""
+    return 0.0 if deaths <= 0 else min(RESTART_DELAY_FIRST * 2 ** min(deaths - 1, 16), RESTART_DELAY_MAX)
 
 
 def facts(end: End) -> dict[str, Any]:

@@ -9,10 +9,7 @@ One more process, the spare, stands by ready and confined, because a cold start 
 The supervisor's own fds keep the links meanwhile: no device, address or carrier changes, and the TAPs' rings hold up to
 txqueuelen frames.
 
-The count compares with the kernel's counters, which are those of a whole device. So if other workers have queues of the
-same pairs, they hand these in for the time of the count: they deliver what they read, and get them back after it. There
-is one count at a time, and it waits for nothing but answers of workers, which come, or the worker is killed. A worker
-that dies meanwhile is at rest, too: its frames are counted with the others.
+How they are counted, and what other workers that share a pair have to do with it, stands in lost.py.
 
 When the daemon's program is replaced, the processes go on forwarding and the new program takes them over (`adopt`).
 One that speaks another version of the protocol is drained and replaced; what it had read is delivered then.
@@ -22,26 +19,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import InvalidParams, WorkerFailed
+from vethd.errors import InvalidParams, LimitReached, WorkerFailed
 from vethd.frameio.choice import Wanted
 from vethd.host.threads import HostThreads
 from vethd.pairs.journal import Journal
+from vethd.pairs.lost import LostFrames
 from vethd.pairs.pair import End, Pair, PairState, QueuePair
 from vethd.pairs.registry import Registry
-from vethd.pairs.slot import RESTART_DELAY_FIRST, RESTART_WINDOW, Slot, facts
+from vethd.pairs.slot import RESTART_WINDOW, Slot, facts, restart_delay
 from vethd.pairs.stats import charge_lost, kernel_stats
 from vethd.worker.channel import Message
-from vethd.worker.child import Child, Kept, WorkerDied
+from vethd.worker.child import ANSWER_WITHIN, Child, Kept, WorkerDied, WorkerRefused
 from vethd.worker.counters import Counters
 
 #: Seconds until a replacement that failed is tried again.
 RETRY = 0.5
+#: Seconds in which a worker has to answer once the daemon is to end.
+HURRIED = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class Workers:
     count: how many slots. sysctls: backlog settings of each worker, to be changed by set_sysctls only.
     restart_window: see RESTART_WINDOW; seconds.
     frameio: how workers read and write; see frameio/choice.py. cpus: that workers are bound to, one each, in turn.
+    answer_within: seconds after which a worker that does not answer is killed, see worker/child.py.
     reports: who is told what workers say of ends; set before the first pair is taken.
     """
 
@@ -78,6 +79,7 @@ class Workers:
         restart_window: float = RESTART_WINDOW,
         frameio: Wanted = "auto",
         cpus: Sequence[int] = (),
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.sysctls = sysctls
@@ -89,12 +91,14 @@ class Workers:
         self.restart_window = restart_window
         self._frameio: Wanted = frameio
         self._cpus = cpus
+        self._answer_within = answer_within
         self._slots = [Slot(number) for number in range(count)]
         self._spare: Child | None = None
         self._foreign: list[Child] = []
         self._strays: list[Pair] = []
         self._spare_lock = asyncio.Lock()
-        self._count_lock = asyncio.Lock()
+        self._spare_deaths = 0
+        self._lost = LostFrames(self._slots, threads, counters, log, self._given, self._start)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.reports: Reports | None = None
@@ -107,7 +111,7 @@ class Workers:
         """
         for one in kept:
             try:
-                child = Child(self._loop, self._on_report, self._on_death, kept=one)
+                child = self._spawn(one)
             except OSError as error:
                 self._log.error("worker not taken over", worker=one.slot, pid=one.pid, error=repr(error))
                 os.close(one.channel)
@@ -122,6 +126,7 @@ class Workers:
             else:
                 self._slots += [Slot(number) for number in range(len(self._slots), one.slot + 1)]
                 self._slots[one.slot].child = child
+                self._slots[one.slot].holding = True
         for pair, numbers in slots.items():
             if len(numbers) < len(pair.queues) or max(numbers) >= len(self._slots):
                 self._strays.append(pair)
@@ -136,17 +141,16 @@ class Workers:
         Raises WorkerFailed when that is impossible and there is no pair to keep.
         """
         empty = [slot for slot in self._slots if slot.child is None]
-        async with self._count_lock:  # no count before all others are known to serve or to have ended
-            await asyncio.gather(
-                *map(self._retire, self._foreign), *(self._resume(slot) for slot in self._slots if slot not in empty)
-            )
-            for slot in empty:
-                if slot.queues and (lost := await self._insist(self._count_lost, slot)):
-                    self._log.warning("frames of a former worker lost", worker=slot.number, frames_lost=lost)
+        async with self._lost.lock:  # no count before those that can't be asked for queues have ended
+            await asyncio.gather(*map(self._retire, self._foreign))
+        await asyncio.gather(*(self._resume(slot) for slot in self._slots if slot not in empty))
         for slot in empty:
-            slot.child = await self._spawn()
+            if slot.queues and (lost := await self._lost.count(slot.pairs)):
+                self._log.warning("frames of a former worker lost", worker=slot.number, frames_lost=lost)
+        for slot in empty:
+            slot.child = self._spawn()
         if self._spare is None:
-            self._spare = await self._spawn()
+            self._spare = self._spawn()
         for slot in empty:
             try:
                 await self._serve(slot)
@@ -159,7 +163,8 @@ class Workers:
         """See whether an adopted worker is well, and tell it the settings: these may be others now."""
         with suppress(WorkerDied):  # then it is being replaced
             await slot.ask("sysctl", values=self.sysctls)
-            slot.serving.set()
+            slot.up = True
+            slot.settle()
 
     async def _retire(self, child: Child) -> None:
         """Let a worker of another version of the protocol deliver what it has read, and end."""
@@ -182,10 +187,7 @@ class Workers:
 
     def serving(self) -> list[tuple[Slot, Message]]:
         """Every slot, with what the worker in it said in `ready`; nothing while it is being replaced."""
-        return [
-            (slot, slot.child.ready.result() if slot.child and (slot.serving.is_set() or slot.counting) else {})
-            for slot in self._slots
-        ]
+        return [(slot, slot.child.ready.result() if slot.child and slot.up else {}) for slot in self._slots]
 
     def children(self) -> list[tuple[int | None, Child]]:
         """Every worker process and its slot, None for the spare."""
@@ -203,11 +205,25 @@ class Workers:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(child.settle() for _slot, child in self.children()))
 
+    def failing(self) -> float:
+        """Seconds for which there is no worker that serves in some slot, although one is wanted; 0 when all serve."""
+        now = self._loop.time()
+        return max((now - slot.failing for slot in self._slots if slot.failing is not None), default=0.0)
+
+    def hurry(self) -> None:
+        """The daemon is to end: be less patient with workers from now on."""
+        self._answer_within = min(self._answer_within, HURRIED)
+        for _slot, child in self.children():
+            child.hurry(self._answer_within)
+
     def _emptiest(self) -> Slot:
         return min(self._slots, key=lambda slot: (len(slot.queues), slot.number))
 
     async def take(self, pair: Pair) -> None:
-        """Give each queue of a pair to the worker with the fewest; returns when all are read at both ends."""
+        """Give each queue of a pair to the worker with the fewest; returns when all are read at both ends.
+
+        Raises LimitReached when one of them has no means for it; the pair is to be released then.
+        """
         for queues in pair.queues:
             while not (slot := self._emptiest()).serving.is_set():
                 await slot.serving.wait()
@@ -219,6 +235,9 @@ class Workers:
                 await slot.add(queues)
             except WorkerDied:
                 await slot.until_serving()  # the successor took it with the others
+            except WorkerRefused as error:
+                slot.queues.pop(queues, None)
+                raise _refused(slot, error) from error
 
     async def release(self, pair: Pair) -> None:
         """Take a pair from its workers; returns when they have delivered what they had and closed its fds."""
@@ -272,7 +291,7 @@ class Workers:
         """Let one worker forward all queues of a pair from now on; returns when it reads them all.
 
         Each queue is read by nobody for a moment, in which the rings of the TAPs hold its frames: the old worker has
-        delivered what it read, and its rows are final, before the new one takes it. Raises WorkerFailed.
+        delivered what it read, and its rows are final, before the new one takes it. Raises WorkerFailed, LimitReached.
         """
         target = self._slots[number]
         for queues in pair.queues:
@@ -280,24 +299,41 @@ class Workers:
                 source = self._slots[queues.worker]
                 await source.until_serving()
                 await target.until_serving()
-                async with self._count_lock:  # a count needs the queues of a pair where they are
-                    if source.serving.is_set() and target.serving.is_set():
-                        await self._pass_on(queues, source, target)
+                await self._pass_on(queues, source, target)
 
     async def _pass_on(self, queues: QueuePair, source: Slot, target: Slot) -> None:
+        """Take queues from one worker and give them to another; nothing has happened if they are still the first's."""
         if queues not in source.queues and queues.pair.is_live():
             raise WorkerFailed(f"pair {queues.pair.uuid} can't be read at present", hint="try again; the log says more")
+        counts = self._lost.counts
         try:
             await source.take_away(queues)
         except WorkerDied:  # what it had in hand is to be counted, and so it keeps them
             return
-        if queues not in source.queues:  # released meanwhile
-            return
-        del source.queues[queues]
-        target.queues[queues] = None
-        queues.worker = target.number
-        with suppress(WorkerDied):  # its successor takes them with the others
-            await target.add(queues)
+        async with self._lost.lock:
+            if queues not in source.queues or counts != self._lost.counts:  # released; or given back after a count
+                return
+            del source.queues[queues]
+            target.queues[queues] = None
+            queues.worker = target.number
+            adding = target.add(queues) if target.holding else None  # else with the others
+        try:
+            if adding is not None:
+                await adding
+        except WorkerDied:  # its successor takes them with the others
+            pass
+        except WorkerRefused as error:
+            await self._send_back(queues, source, target)
+            raise _refused(target, error) from error
+
+    async def _send_back(self, queues: QueuePair, source: Slot, target: Slot) -> None:
+        async with self._lost.lock:
+            if queues in target.queues:
+                del target.queues[queues]
+                source.queues[queues] = None
+                queues.worker = source.number
+                if source.holding:
+                    self._given(source, queues, source.add(queues))
 
     async def stop(self, drain: bool = False) -> None:
         """Let all workers end, and wait until they have. drain: they deliver first what they have read."""
@@ -315,8 +351,8 @@ class Workers:
         with suppress(WorkerDied):  # the next daemon counts what it had
             await slot.ask("drain")
 
-    async def _spawn(self) -> Child:
-        return Child(self._loop, self._on_report, self._on_death, self._frameio)
+    def _spawn(self, kept: Kept | None = None) -> Child:
+        return Child(self._loop, self._on_report, self._on_death, self._frameio, kept, self._answer_within)
 
     async def _serve(self, slot: Slot) -> None:
         """Make the child of a slot forward the slot's queues. Raises WorkerDied."""
@@ -327,14 +363,19 @@ class Workers:
         cpu = self._cpus[slot.number % len(self._cpus)] if self._cpus else None
         await child.hello(slot.number, self._counters.fd, self._counters.ends, cpu)
         await child.request("sysctl", values=(told := self.sysctls))
-        async with self._count_lock:  # a count of another worker's frames needs these queues at rest
-            if slot.child is child:
-                await asyncio.gather(*(slot.add(queues) for queues in slot.queues))
-            while told is not self.sysctls:  # changed meanwhile
-                await child.request("sysctl", values=(told := self.sysctls))
+        async with self._lost.lock:  # a count of another worker's frames needs these queues at rest
             if slot.child is not child:
                 raise WorkerDied(child.why_dead)
-            slot.serving.set()
+            adding = {queues: slot.add(queues) for queues in slot.queues}
+            slot.holding = True
+        for queues, added in adding.items():
+            await self._taken(slot, queues, added)
+        while told is not self.sysctls:  # changed meanwhile
+            await child.request("sysctl", values=(told := self.sysctls))
+        if slot.child is not child:
+            raise WorkerDied(child.why_dead)
+        slot.up, slot.failing = True, None
+        slot.settle()
         self._log.info(
             "worker serves",
             worker=slot.number,
@@ -356,6 +397,23 @@ class Workers:
             why=ready["why"],
         )
 
+    async def _taken(self, slot: Slot, queues: QueuePair, added: asyncio.Future[None]) -> None:
+        """Wait until a worker has queues that it, or the one before it, has had already. Raises WorkerDied."""
+        try:
+            await added
+        except WorkerRefused as error:
+            self._log.error("worker can't read a pair", worker=slot.number, pair=str(queues.pair.uuid), why=str(error))
+            if self.reports is not None:
+                self.reports.gone(queues.pair.a)
+
+    def _given(self, slot: Slot, queues: QueuePair, added: asyncio.Future[None]) -> None:
+        """A worker is about to get back queues; nobody waits for it."""
+        self._start(self._taken_again(slot, queues, added))
+
+    async def _taken_again(self, slot: Slot, queues: QueuePair, added: asyncio.Future[None]) -> None:
+        with suppress(WorkerDied):  # then its successor gets them
+            await self._taken(slot, queues, added)
+
     def _on_report(self, child: Child, message: Message) -> None:
         slot = next((slot for slot in self._slots if slot.child is child), None)
         end = self._registry.numbered(message["end"])
@@ -373,14 +431,14 @@ class Workers:
             return
         if child is self._spare:
             self._spare = None
-            self._log.error("spare worker died", pid=child.pid, why=child.why_dead)
+            delay = self._spare_delay(child)
+            self._log.error("spare worker died", pid=child.pid, why=child.why_dead, next_in=delay)
             self._journal.record("worker", "spare_died", died_pid=child.pid, reason=child.why_dead)
-            self._start(self._new_spare(RESTART_DELAY_FIRST))
+            self._start(self._new_spare(delay))
             return
         for slot in self._slots:
             if slot.child is child:
-                slot.serving.clear()
-                slot.child = None
+                slot.vacate()
                 self._log.error("worker died", worker=slot.number, pid=child.pid, why=child.why_dead)
                 gone = dict.fromkeys(("pid", "datapath", "frameio", "why"))
                 self._journal.record(
@@ -399,12 +457,12 @@ class Workers:
             self._log.warning("worker restart delayed", worker=slot.number, seconds=delay)
             self._journal.record("worker", "delayed", id=slot.number, seconds=delay)
             await asyncio.sleep(delay)
-        async with self._count_lock:
-            lost = await self._insist(self._count_lost, slot)
+        slot.failing = slot.failing or self._loop.time()
+        lost = await self._lost.count(slot.pairs)
         if self._spare is not None:
             slot.child, self._spare = self._spare, None
         else:
-            slot.child = await self._insist(self._spawn)
+            slot.child = await self._insist(self._new_child)
         try:
             await self._serve(slot)
         except WorkerDied:
@@ -417,7 +475,10 @@ class Workers:
         await asyncio.sleep(delay)
         async with self._spare_lock:
             if self._spare is None:
-                self._spare = await self._insist(self._spawn)
+                self._spare = await self._insist(self._new_child)
+
+    async def _new_child(self) -> Child:
+        return self._spawn()
 
     async def _insist(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what needs file descriptors, again and again while none is free: a slot must not stay empty for that."""
@@ -428,29 +489,14 @@ class Workers:
                 self._log.error("worker not replaced, trying again", error=repr(error))
                 await asyncio.sleep(RETRY)
 
-    async def _count_lost(self, slot: Slot) -> int:
-        """Count what the dead worker of a slot had in hand; how many frames that was. Raises OSError."""
-        async with self._at_rest(slot.pairs):
-            kernel = await kernel_stats([end for pair in slot.pairs for end in pair.ends], self._threads)
-            return sum(
-                charge_lost(pair, kernel, self._counters)
-                for pair in slot.pairs
-                if all(end.number in kernel for end in pair.ends)
-            )
+    def _spare_delay(self, child: Child) -> float:
+        """Seconds until the next spare, doubling as long as none of them lives for the window."""
+        lived = self._loop.time() - child.born
+        self._spare_deaths = 1 if lived >= self.restart_window else self._spare_deaths + 1
+        return restart_delay(self._spare_deaths)
 
-    @asynccontextmanager
-    async def _at_rest(self, pairs: Collection[Pair]) -> AsyncIterator[None]:
-        """During the body no worker has a queue of these pairs; what was read of them before is delivered.
 
-        Workers that serve only: the others are dead, or wait for the lock that the caller holds.
-        """
-        held = [(slot, [queues for queues in slot.queues if queues.pair in pairs]) for slot in self._slots]
-        held = [(slot, mine) for slot, mine in held if mine and slot.serving.is_set()]
-        for slot, _mine in held:
-            slot.serving.clear()
-            slot.counting = True
-        try:
-            await asyncio.gather(*(slot.hand_in(mine) for slot, mine in held))
-            yield
-        finally:
-            await asyncio.gather(*(slot.give_back(mine) for slot, mine in held))
+def _refused(slot: Slot, error: WorkerRefused) -> LimitReached:
+    return LimitReached(
+        f"worker {slot.number}: {error}", hint="raise LimitNOFILE (ulimit -n) of the daemon, which its workers have too"
+    )

@@ -8,7 +8,6 @@ VethdError and carries its kind, errno and hint in `data`. A request with a toke
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -61,8 +60,7 @@ class Methods:
             self._log.exception("a request failed", uid=connection.peer.uid, pid=connection.peer.pid)
             return refusal(VethdError("the request failed", hint="this is a bug; the log has more"))
         finally:
-            for fd in fds:
-                os.close(fd)
+            call.close()
             for each in call.afterwards:  # the connection sends the answer before the loop turns
                 asyncio.get_running_loop().call_soon(each)
 
@@ -99,6 +97,7 @@ class Methods:
                 if len(call.fds) > MAX_FDS:
                     raise InvalidParams("too many file descriptors for one request", hint=f"send at most {MAX_FDS}")
                 checked = _validate(method.params, params)
+                await call.open_paths(checked)
                 if self.shutting_down and method.role is Role.CHANGE:
                     raise ShuttingDown("the daemon is shutting down", hint="try again when it is back")
                 token: str | None = getattr(checked, "token", None)

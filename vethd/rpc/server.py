@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd.config import LimitConfig
 from vethd.errors import LimitReached
+from vethd.host import limits
 from vethd.rpc.access import Peer, Role, peer_of
 from vethd.rpc.connection import Connection, Handle
 from vethd.rpc.envelope import refusal
@@ -155,6 +156,7 @@ class Server:
         try:
             peer = peer_of(sock)
             self._check_limits(peer)
+            limits.check_descriptor(sock.fileno(), limits.KEPT_FROM_CLIENTS)
         except LimitReached as error:
             self._log.warning("client refused", why=error.message, uid=peer.uid, pid=peer.pid)
             try:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 #: Raised when messages change their meaning; a supervisor drains workers of another version.
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 #: A packet is one message; the largest is an `add` of a pair, well below 1 KiB.
 MAX_MESSAGE: Final = 65536
 MAX_FDS: Final = 16
@@ -127,6 +127,7 @@ _REPORTS: Final[dict[str, dict[str, type]]] = {
     "ready": {"version": int, "pid": int, "frameio": str, "datapath": str, "why": str},
     "unable": {"why": str, "remedy": str},
     "ack": {"seq": int},
+    "refused": {"seq": int, "why": str},
     "gone": {"end": int},
     "hdr_invalid": {"end": int, "frames": int},
 }

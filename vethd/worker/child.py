@@ -9,7 +9,8 @@ A supervisor whose program is replaced keeps its pid, and so its workers: the ne
 serving. It is still their parent, so their pids are nobody else's, even of those that have ended meanwhile.
 
 Death is what the kernel says (a pidfd), not what the channel says: only then is it certain that the process reads and
-writes nothing any more. A worker that breaks the protocol is killed.
+writes nothing any more. A worker that breaks the protocol is killed, and so is one that does not answer: one of which
+nothing is asked is asked whether it is there (`ping`).
 """
 
 from __future__ import annotations
@@ -38,14 +39,21 @@ WORKER_USERS = ("vethd-worker", "nobody")
 
 #: Seconds after which a worker is taken to hang, and is killed: for its cold start, an answer, and its end.
 START_WITHIN = 30.0
-ANSWER_WITHIN = 5.0
-STOP_WITHIN = 2.0
+ANSWER_WITHIN = 2.5
+STOP_WITHIN = 1.0
+#: Looks at a silent worker before it is killed. They are counted, not timed: after each the loop hears what was said,
+#: so a supervisor that was held up itself (a suspended machine, a frozen cgroup) does not blame its workers for that.
+LOOKS = 3
 
 
 class WorkerDied(Exception):
     """Raised to whoever waits for an answer of a worker that died. remedy: what to do about it, where that is known."""
 
     remedy: str | None = None
+
+
+class WorkerRefused(Exception):
+    """Raised to whoever asked a worker for what it has no means for; nothing has happened there."""
 
 
 @cache
@@ -100,6 +108,7 @@ class Child:
 
     on_report(child, message) is called for `gone` and `hdr_invalid`; on_death(child) once, when the process has ended.
     frameio: how it is to read and write; see frameio/choice.py. kept: a process that is there already.
+    answer_within: seconds it may leave something unanswered; up to a third more go by until that is seen.
     ended: set when the process has ended. why_dead: for people, then.
     ends: how many there are; it reports of no other.
     unable: the `unable` message of a worker that can't read and write as it was told to; it ends then.
@@ -117,13 +126,18 @@ class Child:
         on_death: Callable[[Child], None],
         frameio: Wanted = "auto",
         kept: Kept | None = None,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._loop = loop
+        self.answer_within = answer_within
+        self.born = loop.time()
         self._on_report = on_report
         self._on_death = on_death
         self.sequence = 0
         self.foreign = kept is not None and kept.ready.get("version") != PROTOCOL_VERSION
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._oldest = 0  # unanswered at the last look
+        self._silent_looks = 0
         self.ready: asyncio.Future[Message] = loop.create_future()
         self.ended = asyncio.Event()
         self.why_dead = ""
@@ -143,7 +157,9 @@ class Child:
         self.channel_fd = ours.fileno()
         self._channel = Channel(loop, ours, self._on_message, self._on_close)
         loop.add_reader(self._pidfd, self._ended)
-        self._expect(self.ready, START_WITHIN, "was not ready")
+        late = loop.call_later(START_WITHIN, self.kill, f"was not ready within {START_WITHIN:g} s")
+        self.ready.add_done_callback(lambda _ready: late.cancel())
+        self._next_look = loop.call_later(answer_within / LOOKS, self._look)
 
     def _start(self, frameio: Wanted) -> socket.socket:
         """Start the process; our end of its channel."""
@@ -170,13 +186,13 @@ class Child:
 
     async def settle(self) -> None:
         """Return when it has started and has answered everything asked so far, or has died."""
-        awaited: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
+        awaited: list[asyncio.Future[Any]] = [self.ready, *(future for _op, future in self._waiting.values())]
         await asyncio.wait(awaited)
 
     def request(self, op: str, fds: list[int] | None = None, /, **fields: Any) -> asyncio.Future[None]:
-        """Ask for something; the future is done when the worker has acknowledged it, or raises WorkerDied.
+        """Ask for something; the future is done when the worker has acknowledged it.
 
-        fds: go along; they must stay open until then.
+        It raises WorkerDied, or for `add` WorkerRefused. fds: go along; they must stay open until then.
         """
         self.sequence += 1
         future: asyncio.Future[None] = self._loop.create_future()
@@ -187,8 +203,7 @@ class Child:
             for end in fields["ends"]:
                 self._told.pop(("gone", end["number"]), None)
                 self._told.pop(("hdr_invalid", end["number"]), None)
-        self._waiting[self.sequence] = future
-        self._expect(future, ANSWER_WITHIN, f"did not answer `{op}`")
+        self._waiting[self.sequence] = op, future
         self._channel.send({"op": op, "seq": self.sequence, **fields}, fds)
         return future
 
@@ -207,13 +222,34 @@ class Child:
     def stop(self) -> None:
         """Let the process end by itself: a worker exits when its channel closes. One that does not is killed."""
         self._channel.close()
+        self._next_look.cancel()
         if self.alive:
-            self._loop.call_later(STOP_WITHIN, self.kill, f"did not end within {STOP_WITHIN} s")
+            self._loop.call_later(STOP_WITHIN, self.kill, f"did not end within {STOP_WITHIN:g} s")
 
-    def _expect(self, future: asyncio.Future[Any], within: float, what: str) -> None:
-        """Kill the process unless the future is done in time: who waits for it waits with whole pairs in hand."""
-        late = self._loop.call_later(within, self.kill, f"{what} within {within} s")
-        future.add_done_callback(lambda _future: late.cancel())
+    def hurry(self, answer_within: float) -> None:
+        """Be less patient from now on, also with a process that is not ready yet."""
+        self.answer_within = min(self.answer_within, answer_within)
+        if not self.ready.done():
+            late = self._loop.call_later(answer_within, self.kill, "was not ready in time")
+            self.ready.add_done_callback(lambda _ready: late.cancel())
+        elif not self._next_look.cancelled():
+            self._next_look.cancel()
+            self._look()
+
+    def _look(self) -> None:
+        """Kill the process if it does not answer; if nothing is asked of it, ask whether it is there."""
+        if not self.alive:
+            return
+        if not self._waiting and self.ready.done() and not self.foreign:
+            self.request("ping")
+            self._oldest, self._silent_looks = self.sequence, 0
+        elif self._waiting:
+            oldest = next(iter(self._waiting))  # answers come in the order of the questions
+            self._silent_looks = self._silent_looks + 1 if oldest == self._oldest else 0
+            self._oldest = oldest
+            if self._silent_looks >= LOOKS:
+                self.kill(f"did not answer `{self._waiting[oldest][0]}` within {self.answer_within:g} s")
+        self._next_look = self._loop.call_later(self.answer_within / LOOKS, self._look)
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         for fd in fds:
@@ -233,11 +269,9 @@ class Child:
                 self.why_dead = f"frameio is 'uring', but {report['why']}"
                 self.stop()
             elif report["op"] == "ack":
-                future = self._waiting.pop(report["seq"], None)
-                if future is None:
-                    raise ChannelError("an acknowledgement of nothing")
-                if not future.done():
-                    future.set_result(None)
+                self._answered(report, None)
+            elif report["op"] == "refused":
+                self._answered(report, WorkerRefused(report["why"]))
             else:
                 self._check_news(report)
                 self._on_report(self, report)
@@ -257,11 +291,24 @@ class Child:
             raise ChannelError(f"{op}: no news of end {end}")
         self._told[op, end] = frames
 
+    def _answered(self, report: Message, error: WorkerRefused | None) -> None:
+        op, future = self._waiting.pop(report["seq"], ("nothing", None))
+        if future is None or (error is not None and op != "add"):
+            raise ChannelError(f"{report['op']}, but of {op}")
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+            future.exception()  # seen: nobody may be waiting
+
     def _on_close(self, reason: str) -> None:
         self.kill(f"its channel: {reason}")
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
+        self._next_look.cancel()
         status = self._process.wait()
         os.close(self._pidfd)
         self._channel.close()
@@ -271,7 +318,7 @@ class Child:
         died = WorkerDied(self.why_dead)
         if self.unable is not None:
             died.remedy = f"{self.unable['remedy']}; or set worker.frameio (or $VETHD_FRAMEIO) to 'auto'"
-        unanswered: list[asyncio.Future[Any]] = [self.ready, *self._waiting.values()]
+        unanswered: list[asyncio.Future[Any]] = [self.ready, *(future for _op, future in self._waiting.values())]
         for future in unanswered:
             if not future.done():
                 future.set_exception(died)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import time
 from typing import Any
 
@@ -93,6 +94,9 @@ class WorkerLoop:
         """
         handlers = {"add": self._add, "set": self._set, "sysctl": self._sysctl, "del": self._del}
         op = message.get("op")
+        if op == "add" and (missing := self._missing(message, fds)):
+            self._report({"op": "refused", "seq": message["seq"], "why": missing})
+            return
         if op in handlers:
             handlers[op](message, fds)
         elif op == "drain":
@@ -100,6 +104,15 @@ class WorkerLoop:
         elif op != "ping":
             raise ChannelError(f"unknown op {op!r}")
         self._report({"op": "ack", "seq": message["seq"]})
+
+    def _missing(self, message: Message, fds: list[int]) -> str:
+        """What an `add` can't be done for, or nothing: the kernel leaves out descriptors that have no number here."""
+        if len(fds) == len(message["ends"]):
+            return ""
+        for fd in fds:
+            os.close(fd)
+        limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"no file descriptor is free in the worker, of {limit} (RLIMIT_NOFILE)"
 
     def _add(self, message: Message, fds: list[int]) -> None:
         a, b = (_device(end, fd) for end, fd in zip(message["ends"], fds, strict=True))

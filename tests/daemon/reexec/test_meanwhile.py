@@ -88,7 +88,7 @@ def test_a_worker_that_dies_meanwhile_is_replaced(daemon: Daemon, next_program: 
 def test_a_worker_that_does_not_answer_is_replaced(daemon: Daemon, next_program: NextProgram, pair: Pair) -> None:
     daemon.expected_errors.append("worker died")
     victim, _other = daemon.workers()
-    next_program.does("import vethd.worker.child\nvethd.worker.child.ANSWER_WITHIN = 0.2")
+    next_program.does("import vethd.daemon.health\nvethd.daemon.health.ANSWER_PART = 0.02")
     os.kill(victim, signal.SIGSTOP)
     daemon.reexec()
     assert victim not in eventually(daemon.workers, lambda pids: len(pids) == 2, "two workers serve", within=20)
