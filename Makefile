@@ -5,6 +5,8 @@
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
 #   make man              manual pages, into build/man
 #   make generate         docs/rpc.md and the client's types, from the methods' rows
+#   make chaos [SEED=n] [MINUTES=10]  random actions on a daemon under traffic; the same seed repeats them
+#   make soak [MINUTES=10]  full load, memory and descriptors over time, into soak.png
 #   make fuzz [MINUTES=10]  hostile clients, for that long and until the round is done
 #   make install          put it in place below PREFIX (and DESTDIR); make uninstall takes it away
 
@@ -33,7 +35,7 @@ APT += fish
 APT += systemd       # boots inside tests of the service
 APT += dbus          # systemctl as a user, there
 
-.PHONY: setup demo test check bench fuzz man generate wheels install uninstall lock clean
+.PHONY: setup demo test check bench chaos soak fuzz man generate wheels install uninstall lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -127,6 +129,15 @@ fuzz: $(VENV)/.ready
 	@end=$$(($$(date +%s) + $(MINUTES) * 30)); while [ $$(date +%s) -lt $$end ]; do \
 		$(SUDO) env $(SPEED) $(VENV)/bin/python -m pytest -q tests/rpc/fuzz --hypothesis-profile=long || exit; \
 	done
+
+SEED ?= $(shell shuf -i 1-999999 -n 1)
+
+chaos: $(VENV)/.ready
+	@$(SUDO) env $(SPEED) CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(VENV)/bin/python -m pytest -q tests/chaos $(ARGS)
+
+soak: $(VENV)/.ready
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]'
+	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES) --png soak.png $(ARGS)
 
 # Resolves the ranges of pyproject.toml anew, in an environment that holds nothing else.
 lock:

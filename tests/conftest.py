@@ -16,12 +16,34 @@ import uvloop
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.kit.pairs import Pair, make_pair_between_fresh
+from tests.kit.shares import Shares
+
+FIGURES = "figures"
 
 
 def pytest_configure() -> None:
     """Coroutines of tests run on the loop that the daemon and its workers have."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     uvloop.new_event_loop().close()  # opens descriptors that stay: a test that counts them shall not meet the first
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    """Which process runs which tests, if there are several."""
+    return Shares(config, log)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """A function that takes text which is shown when all tests have run, whichever process they ran in."""
+    return partial(record_property, FIGURES)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests measured."""
+    for report in (each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)):
+        for name, text in report.user_properties:
+            if name == FIGURES:
+                terminalreporter.write_line(str(text))
 
 
 @pytest.fixture

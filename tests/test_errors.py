@@ -351,7 +351,7 @@ class BrokenConnection:
 async def test_internal_is_told_and_logged_and_descriptors_are_closed() -> None:
     broken: Any = None
     with structlog.testing.capture_logs() as logged:
-        table = StatsMethods(broken, broken, broken, broken).table
+        table = StatsMethods(broken, broken, broken, broken, broken).table
         methods = Methods(table, structlog.get_logger())
         readable, writable = os.pipe()
         os.close(writable)

@@ -49,9 +49,9 @@ def test_a_row_says_what_it_means(name: tuple[str, str]) -> None:
 def test_whatever_a_snapshot_shows_of_a_pair_is_told_when_it_changes() -> None:
     told = EVENTS["link", "changed"].fields.keys()
     elsewhere = {*EVENTS["link", "moved"].fields, *EVENTS["carrier", "changed"].fields, "operstate"} - {"from_inode"}
-    for_life = {"pair", "name", "origin", "placement", "numqueues"}
-    assert set(EndResult.__annotations__) | {"labels", "overload", "workers"} == told | elsewhere
+    for_life = {"pair", "placement", "numqueues"}
+    assert set(EndResult.__annotations__) | {"labels", "overload", "workers", "name", "origin"} == told | elsewhere
     assert set(PairResult.__annotations__) == for_life | {"generation", "a", "b", "stats"} | {
-        *("labels", "overload", "workers")
+        *("labels", "overload", "workers", "name", "origin")
     }
     assert EVENTS["link", "added"].fields.keys() == set(PairResult.__annotations__) - {"stats"}

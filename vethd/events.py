@@ -48,6 +48,8 @@ _END_CHANGES: Final = {
     "labels": "of the pair, all of them",
     "overload": "of the pair: drop or backpressure",
     "workers": "of the pair: which worker forwards each queue",
+    "name": "of the pair, which had lost it with the daemon's state",
+    "origin": "of the pair, likewise",
 }
 
 _ROWS: Final = (

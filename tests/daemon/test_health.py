@@ -93,7 +93,7 @@ async def test_a_spare_that_dies_at_every_start_waits_longer_each_time(house: Ho
         ({}, 7.0),
         ({"WATCHDOG_USEC": "2500000"}, 2.5),
         ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": str(os.getpid())}, 2.5),
-        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "1"}, 7.0),
+        ({"WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "0"}, 7.0),
         ({"WATCHDOG_USEC": "0"}, 7.0),
         ({"WATCHDOG_USEC": "soon"}, 7.0),
     ],

@@ -18,7 +18,7 @@ import pytest
 from tests.kit.daemon import Daemon
 from tests.kit.waiting import eventually
 from vethd.daemon.keep import FILE
-from vethd.daemon.names import as_end, half_of
+from vethd.daemon.names import as_end, end_name, half_of
 from vethd.host.tap import current_name
 
 Start = Callable[..., Daemon]
@@ -30,10 +30,20 @@ class Store:
 
     def __init__(self, address: Path) -> None:
         self.address = str(address)
+        self._kept: dict[str, int] = {}
+        self.listen()
+
+    def listen(self) -> None:
+        """Take messages from now on."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
         self._socket.setblocking(False)
-        self._kept: dict[str, int] = {}
+
+    def deafen(self) -> None:
+        """Take none."""
+        self.kept()
+        self._socket.close()
+        os.unlink(self.address)
 
     def kept(self) -> dict[str, int]:
         """What it has, by name."""
@@ -112,6 +122,32 @@ def test_a_deleted_pair_is_given_back(daemon: Daemon, store: Store, directory: P
         daemon.call("link.del", {"pair": pair})
         assert pair not in [entry["uuid"] for entry in read(directory)["pairs"]]
     eventually(lambda: len(store.kept()), lambda count: count == 2 + 2, "they are given back")
+
+
+def test_what_systemd_did_not_take_it_is_given_again(daemon: Daemon, store: Store) -> None:
+    """In the same order: a pair that was deleted meanwhile is stored, and then taken out."""
+    there = store.kept().keys() | set()
+    store.deafen()
+    stays, goes = (
+        daemon.call("link.add", {"a": PLACE, "b": PLACE, "placement": "inside"})["pair"] for _number in range(2)
+    )
+    daemon.call("link.del", {"pair": goes})
+    store.listen()
+    ends = {end_name(UUID(stays), letter, 0) for letter in ("a", "b")}
+    eventually(lambda: store.kept().keys() - there, lambda names: names == ends, "it has what it should")
+    assert daemon.log().count("systemd not told") == 1
+    daemon.call("link.del", {"pair": stays})
+    eventually(lambda: store.kept().keys() - there, lambda names: not names, "it is given back")
+
+
+def test_what_it_never_takes_is_said_at_the_end(daemon: Daemon, store: Store) -> None:
+    daemon.expected_errors.append("systemd not told")
+    store.deafen()
+    pair = daemon.call("link.add", {"a": PLACE, "b": PLACE, "placement": "inside"})["pair"]
+    daemon.stop()
+    store.listen()
+    (line,) = [line for line in daemon.log().splitlines() if '"level": "error"' in line]
+    assert all(end_name(UUID(pair), letter, 0) in line for letter in ("a", "b"))
 
 
 def test_numbers_of_events_are_never_used_twice(daemon: Daemon, directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.kit.commands import ip
 from tests.kit.daemon import Daemon
 from tests.kit.limits import free_descriptors
 from tests.kit.links import all_links
-from tests.kit.netns import Namespaces, fresh_name
+from tests.kit.netns import Namespaces
 from tests.kit.pairs import make_pair, make_pair_between_fresh
 from tests.kit.processes import open_files
 from tests.kit.rpc import RpcClient, RpcError
@@ -172,8 +173,8 @@ class Cap:
 
     def __init__(self) -> None:
         innermost = memory_groups()[0]
-        self._here = innermost.limit.parent / fresh_name("cap")
-        self._here.mkdir()
+        # Not fresh_name: machines that share cgroups need not share pids.
+        self._here = Path(tempfile.mkdtemp(prefix="vtcap", dir=innermost.limit.parent))
         files = (innermost.usage, innermost.limit, innermost.stat)
         self.group = MemoryGroup("", *(self._here / file.name for file in files))
         self.prefix = ["sh", "-c", f'echo $$ > {self._here}/cgroup.procs && exec "$@"', "sh"]
@@ -193,9 +194,8 @@ class Cap:
 
 @pytest.fixture
 def cap() -> Iterator[Cap]:
-    made = Cap()
-    yield made
-    made.close()
+    with closing(Cap()) as made:
+        yield made
 
 
 def test_a_daemon_without_memory_for_more_pairs_refuses_them_and_is_not_killed(

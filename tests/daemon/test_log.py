@@ -82,18 +82,17 @@ def test_birth_and_death_of_a_pair(log: Log, shared_daemon: Daemon, netns: Names
 
 def test_what_is_changed_at_an_end(log: Log, pair: Pair) -> None:
     before = len(log.lines())
-    end = {"pair": pair.uuid, "end": "a", "netns": netns_inode(pair.a.netns)}
+    end = {"pair": pair.uuid, "end": "a", "ifname": pair.a.name, "netns": netns_inode(pair.a.netns)}
     for words, changed in (
         (("mtu", "1400"), {"mtu": 1400}),
         (("address", "02:00:00:00:00:05"), {"address": "02:00:00:00:00:05"}),
         (("txqueuelen", "77"), {"txqlen": 77}),
-        (("name", "vtrnew"), {"ifname": "vtrnew"}),
+        (("name", "vtrnew"), {"ifname": "vtrnew", "from_ifname": pair.a.name}),
     ):
-        name = "vtrnew" if pair.a.name == "vtrnew" else pair.a.name
-        ip(pair.a.netns, "link", "set", name, *words)
+        ip(pair.a.netns, "link", "set", pair.a.name, *words)
         assert log.line("link changed", **changed) == {**end, **changed}
     pair.a.name = "vtrnew"
-    peer = {"pair": pair.uuid, "end": "b", "netns": netns_inode(pair.b.netns)}
+    peer = {"pair": pair.uuid, "end": "b", "ifname": pair.b.name, "netns": netns_inode(pair.b.netns)}
     alias = {"alias": f"vethd {pair.uuid} peer vtrnew"}
     assert log.line("link changed", **alias) == {**peer, **alias}
     assert len(log.lines()) == before + 5
@@ -105,7 +104,7 @@ def test_up_down_and_carrier(log: Log, pair: Pair) -> None:
     assert log.line("carrier") == {**described, "carrier": True}
     ip(pair.b.netns, "link", "set", pair.b.name, "down")
     assert log.line("carrier", carrier=False) == {**described, "carrier": False}
-    end = {"pair": pair.uuid, "end": "b", "netns": netns_inode(pair.b.netns)}
+    end = {"pair": pair.uuid, "end": "b", "ifname": pair.b.name, "netns": netns_inode(pair.b.netns)}
     assert log.line("link changed", up=False) == {**end, "up": False}
     ip(pair.b.netns, "link", "set", pair.b.name, "up")
     pair.wait_carrier()
@@ -119,6 +118,7 @@ def test_a_move(log: Log, pair: Pair, shared_daemon: Daemon, netns: Namespaces) 
     assert log.line("link moved") == {
         "pair": pair.uuid,
         "end": "a",
+        "ifname": pair.a.name,
         "netns": netns_inode(green),
         "from_netns": netns_inode(pair.a.netns),
     }

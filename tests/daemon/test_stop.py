@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,25 +18,27 @@ from tests.kit.links import all_links
 from tests.kit.netns import Namespaces, fresh_name
 from tests.kit.pairs import make_pair
 from tests.kit.processes import survivors
+from tests.kit.static import as_toml, wish
 from tests.kit.waiting import eventually
 from tests.rpc.talk import ANYTHING, Talk, request, result
 
 LINE = json.dumps(request(1, "daemon.info")).encode() + b"\n"
 
 
+def stop(daemon: Daemon, number: signal.Signals = signal.SIGTERM, within: float = 15.0) -> None:
+    """Send the daemon a signal and wait for its end, which must be a good one."""
+    family = daemon.family()
+    os.kill(daemon.pid, number)
+    assert eventually(lambda: daemon.exit_code, lambda code: code is not None, "it ends", within) == 0
+    assert survivors(family) == []
+    assert not daemon.socket.exists()
+    daemon.kill()  # collects what has ended already
+
+
 @pytest.fixture
 def stopping(daemon: Daemon) -> Callable[..., None]:
-    """A function that sends the daemon a signal and waits for its end, which must be a good one."""
-
-    def stop(number: signal.Signals = signal.SIGTERM, within: float = 15.0) -> None:
-        family = daemon.family()
-        os.kill(daemon.pid, number)
-        assert eventually(lambda: daemon.exit_code, lambda code: code is not None, "it ends", within) == 0
-        assert survivors(family) == []
-        assert not daemon.socket.exists()
-        daemon.kill()  # collects what has ended already
-
-    return stop
+    """`stop` for the daemon of the test."""
+    return partial(stop, daemon)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -93,6 +96,29 @@ def test_many_pairs_are_made_no_further_and_none_of_them_stays(
     assert answer["error"]["message"].startswith("pairs.")
     talk.close()
     assert daemon.log().count('"link added"') < len(pairs)
+    assert [sorted(all_links(place)) for place in (red, blue)] == [["lo"], ["lo"]]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 300), (60, 0)])
+def test_a_reload_is_broken_off(
+    start_daemon: Callable[..., Daemon], netns: Namespaces, before: int, after: int
+) -> None:
+    """While it makes pairs, and while it deletes them: neither is a pair made after the signal, nor does one stay."""
+    red, blue = netns.make(), netns.make()
+    wishes = [wish(red, blue, placement="inside") for _ in range(max(before, after))]
+    daemon = start_daemon(config=as_toml(*wishes[:before]))
+    assert len(daemon.pairs()) == before
+    (daemon.workdir / "vethd.toml").write_text(as_toml(*wishes[:after]))
+    seen = len(daemon.log())
+    os.kill(daemon.pid, signal.SIGHUP)
+    eventually(lambda: daemon.log()[seen:], lambda text: '"link ' in text, "it has begun")
+    stop(daemon)
+    events = [json.loads(line)["event"] for line in daemon.log()[seen:].splitlines()]
+    told = events.index("stopping")
+    assert events[told:].count("link added") <= 1, "the one that was being made"
+    assert events.count("link deleted") == before + events.count("link added")
+    assert events.count("link added") < max(after, 1)
+    assert events[-1] == "stopped"
     assert [sorted(all_links(place)) for place in (red, blue)] == [["lo"], ["lo"]]
 
 

@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tests.kit.books import imbalance
@@ -14,9 +16,9 @@ from tests.kit.commands import ip, ip_json
 from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.kit.pairs import Pair, make_pair_between_fresh
-from tests.kit.processes import identify, survivors
+from tests.kit.processes import identify, status_field, survivors
 from tests.kit.waiting import eventually
-from tests.pairs.killing import DIED, flooded, helpers, log_lines, wait_spare, wait_workers
+from tests.pairs.killing import DIED, NO_DELAY, flooded, helpers, log_lines, spares, wait_spare, wait_workers
 from tests.pairs.test_workers_loss import frozen, in_hand, lost
 from tests.pairs.watching import works
 from tests.rpc.listening import Listening
@@ -30,6 +32,13 @@ def freeze(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
         eventually(lambda pid=pid: frozen(pid), bool, "it is stopped")  # type: ignore[misc]
+
+
+def executed(pid: int) -> bool:
+    """Whether a process runs the worker's program; False when it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return b"vethd.worker.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def looks(pair: Pair) -> list[Any]:
@@ -114,4 +123,31 @@ def test_frozen_workers_do_not_outlive_a_supervisor_that_is_killed(daemon: Daemo
     os.kill(daemon.pid, signal.SIGKILL)
     assert survivors(family) == []
     eventually(lambda: pair.a.exists or pair.b.exists, lambda there: not there, "the devices are gone")
+    daemon.kill()  # collects what has ended already
+
+
+def freeze_at_birth(daemon: Daemon) -> int:
+    """Stop a spare that has not come to its first line yet; its pid."""
+    victim = wait_spare(daemon)
+    for _ in range(20):
+        os.kill(victim, signal.SIGKILL)
+        (victim,) = eventually(
+            lambda: [pid for pid in spares(daemon) if executed(pid) and pid != victim],  # noqa: B023
+            bool,
+            "the next spare is started",
+        )
+        freeze(victim)
+        if status_field(victim, "NoNewPrivs") == "0":
+            return victim
+    raise AssertionError("each one was quicker")
+
+
+def test_a_worker_that_is_frozen_at_its_birth_does_not_outlive_a_supervisor_that_is_killed(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    """Nothing that it does itself can end it."""
+    daemon = start_daemon(config=NO_DELAY.format(count=1))
+    newborn = identify(freeze_at_birth(daemon))
+    os.kill(daemon.pid, signal.SIGKILL)
+    assert survivors([newborn]) == []
     daemon.kill()  # collects what has ended already

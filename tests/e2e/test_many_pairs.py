@@ -152,7 +152,7 @@ def couples(netns: Namespaces) -> list[tuple[str, str]]:
 
 
 def test_two_hundred_pairs_at_once(
-    start_daemon: Callable[..., Daemon], couples: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+    start_daemon: Callable[..., Daemon], couples: list[tuple[str, str]], figures: Callable[[str], None]
 ) -> None:
     daemon = start_daemon(config="[worker]\ncount = 1\n")
     daemon.expected_errors.append("worker died")
@@ -164,22 +164,21 @@ def test_two_hundred_pairs_at_once(
     assert unanswered(wires) == []
     daemon.check_books()
     family = [process.pid for process in daemon.family()]
-    figures = {
+    found = {
         "pairs": f"{PAIRS}, {MOVED} of them moved, made in {took:.2f} s",
         "memory": " + ".join(f"{memory(pid):.0f}" for pid in family) + " MiB resident",
         "descriptors": " + ".join(str(len(open_files(pid))) for pid in family),
     }
     assert tap_fds(daemon.pid) == 2 * PAIRS
     idle = idle_cpu(daemon)
-    figures["idle"] = f"{idle:.2%} of a CPU over {IDLE:.0f} s"
+    found["idle"] = f"{idle:.2%} of a CPU over {IDLE:.0f} s"
     silence = silence_after_kill(daemon, wires[-1])
-    figures["killed worker"] = f"silent {silence * 1e3:.0f} ms"
+    found["killed worker"] = f"silent {silence * 1e3:.0f} ms"
     assert unanswered(wires) == []
     daemon.check_books()
     took = call_all(daemon, "link.del", [{"pair": pair["pair"]} for pair in daemon.pairs()])
-    figures["deleted"] = f"in {took:.2f} s"
-    with capsys.disabled():
-        print("".join(f"\n{name:>15}: {value}" for name, value in figures.items()))
+    found["deleted"] = f"in {took:.2f} s"
+    figures("\n".join(f"{name:>15}: {value}" for name, value in found.items()))
     assert idle <= IDLE_CPU
     assert links_in(couples) == []
     assert daemon.pairs() == []

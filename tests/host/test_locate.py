@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.kit.commands import ip, run
 from tests.kit.links import link_exists, read_link
 from tests.kit.netns import Namespaces, known_nsids, netns_inode
 from vethd.host import tap
-from vethd.host.locate import delete, locate, restore_qdisc, restore_txqlen
+from vethd.host.locate import Located, delete, locate, restore_qdisc, restore_txqlen
 
 
 def test_a_device_is_found_where_it_is(host: HostThread, netns: Namespaces, make_tap: MakeTap) -> None:
@@ -45,12 +46,19 @@ def test_asking_keeps_no_namespace_alive(host: HostThread, netns: Namespaces, ma
 
 
 @pytest.mark.parametrize("change", ["name", "netns"])
+@pytest.mark.parametrize("question", [locate, delete])
 def test_a_change_between_the_questions_is_seen(
-    host: HostThread, netns: Namespaces, make_tap: MakeTap, monkeypatch: pytest.MonkeyPatch, change: str
+    host: HostThread,
+    netns: Namespaces,
+    make_tap: MakeTap,
+    monkeypatch: pytest.MonkeyPatch,
+    question: Callable[[int], Located | None],
+    change: str,
 ) -> None:
     """The fd said one thing, and it is another by the time the namespace is asked: the fd is asked again."""
     where, away = netns.make(), netns.make()
     fd, name = make_tap(where)
+    copy = os.dup(fd)  # whose device goes with its last descriptor only
     really = tap.current_name
     done: list[str] = []
 
@@ -62,10 +70,27 @@ def test_a_change_between_the_questions_is_seen(
         return answer
 
     monkeypatch.setattr(tap, "current_name", then_change)
-    found = host.do(locate, fd)
-    assert found is not None
+    found = host.do(question, copy)
     expected = ("vtpother", where) if change == "name" else (name, away)
-    assert (found.info.ifname, found.netns[1]) == (expected[0], netns_inode(expected[1]))
+    if found is not None:
+        assert (found.info.ifname, found.netns[1]) == (expected[0], netns_inode(expected[1]))
+        os.close(copy)
+    assert link_exists(expected[1], expected[0]) is (question is locate)
+
+
+def test_a_device_that_is_not_where_it_was_thought_to_be_is_deleted(
+    host: HostThread, netns: Namespaces, make_tap: MakeTap
+) -> None:
+    where, away = netns.make(), netns.make()
+    fd, name = make_tap(where)
+    there = host.do(locate, fd)
+    assert there is not None
+    ip(where, "link", "set", name, "netns", away)
+    host.do(delete, os.dup(fd), known=(there.netns, there.nsid))
+    assert not link_exists(away, name)
+    fd, name = make_tap(where)
+    host.do(delete, os.dup(fd), known=(there.netns, 1_000_000))
+    assert not link_exists(where, name)
 
 
 @pytest.mark.parametrize("way", ["device", "namespace"])

@@ -8,11 +8,11 @@ also when these are killed.
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import signal
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from tests.kit.waiting import eventually
 
 BOOT = Path(__file__).parent / "boot.sh"
 SYSTEMD = "/usr/lib/systemd/systemd"
-_count = itertools.count()
 
 
 class Machine:
@@ -35,7 +34,8 @@ class Machine:
         require_root()
         self._workdir = workdir
         self._trees = trees
-        self._cgroup = _cgroups() / f"vethd-test-{os.getpid()}-{next(_count)}"
+        # Not made of the pid: tests that share cgroups need not share pids.
+        self._cgroup = _cgroups() / f"vethd-test-{uuid.uuid4()}"
         self._process: subprocess.Popen[bytes] | None = None
         self.init = 0
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,16 @@ class Process:
         """Whether it still runs; a zombie does not."""
         now = _stat(self.pid)
         return now is not None and now[1] == self.started and now[2] != "Z"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; ProcessLookupError when it is gone."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            if not self.alive:
+                raise ProcessLookupError(self.pid)
+            signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
 
 
 def _stat(pid: int) -> tuple[int, int, str] | None:

@@ -23,7 +23,7 @@ from vethd.errors import KernelRefused, LimitReached, LinkExists, VethdError
 from vethd.host import netns as host_netns
 from vethd.host import tap
 from vethd.host.rtnl import Rtnl
-from vethd.pairs import follow
+from vethd.pairs import carrier, follow
 from vethd.pairs.change import EndChange, PairChange
 from vethd.pairs.pair import Pair
 
@@ -103,7 +103,8 @@ async def test_each_call_that_fails_leaves_everything_as_it_was(
     house: House, two: tuple[str, str], netns: Namespaces, seam: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.expect(*RETRIED)
-    monkeypatch.setattr(follow, "RETRY", 0.01)
+    for module in (carrier, follow):
+        monkeypatch.setattr(module, "RETRY", 0.01)
     there = netns.make()
     pair = await house.newlink(*two)
     places = (*two, there)
@@ -144,7 +145,7 @@ async def test_a_carrier_that_can_not_be_set_fails_the_change(
     house: House, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.expect(*RETRIED)
-    monkeypatch.setattr(follow, "RETRY", 0.01)
+    monkeypatch.setattr(carrier, "RETRY", 0.01)
     pair = await house.newlink(*two)
     before = looks(*two)
 

@@ -45,8 +45,8 @@ async def test_it_returns_while_the_kernel_still_clears_up(
     pair = await house.newlink(*two)
     fds, delete, cleared_up = tap_fds(os.getpid()), Rtnl.del_link, threading.Event()
 
-    def delete_slowly(self: Rtnl, index: int, nsid: int) -> None:
-        delete(self, index, nsid)
+    def delete_slowly(self: Rtnl, name: str, nsid: int) -> None:
+        delete(self, name, nsid)
         cleared_up.wait(10)
 
     with monkeypatch.context() as patched:
@@ -97,7 +97,7 @@ async def test_numbers_are_given_back_once(house: House, two: tuple[str, str]) -
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(tap, "current_netns"), (tap, "current_name"), (Rtnl, "__init__"), (Rtnl, "get_link"), (Rtnl, "del_link")],
+    [(tap, "current_netns"), (tap, "current_name"), (Rtnl, "__init__"), (Rtnl, "del_link")],
 )
 @pytest.mark.parametrize("nth", [1, 2])
 async def test_a_request_that_fails_is_made_up_for_by_closing(

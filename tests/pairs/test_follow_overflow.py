@@ -19,7 +19,7 @@ from tests.pairs.faults import Fault, refuse
 from tests.pairs.house import House, soon
 from tests.pairs.killing import DIED
 from vethd.host import tap
-from vethd.pairs import follow
+from vethd.pairs import carrier, follow
 from vethd.pairs.pair import End, Pair
 from vethd.pairs.stats import kernel_stats
 
@@ -206,7 +206,7 @@ async def test_counters_are_read_where_the_device_is(house: House, two: tuple[st
 async def test_a_carrier_that_could_not_be_set_is_set_again(
     house: House, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    monkeypatch.setattr(follow, "RETRY", 0.02)
+    monkeypatch.setattr(carrier, "RETRY", 0.02)
     house.expect("carrier not set, trying again")
     pair = await house.newlink(*two)
     for state, on in (("down", False), ("up", True)):

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from tests.kit.books import imbalance
 from tests.kit.commands import ip, ip_json
 from tests.kit.daemon import Daemon
@@ -50,7 +48,7 @@ def looks(pair: Pair) -> list[Any]:
 
 
 def test_frames_flow_again_at_once_and_the_books_balance(
-    killable: Callable[[int], Daemon], netns: Namespaces, capsys: pytest.CaptureFixture[str]
+    killable: Callable[[int], Daemon], netns: Namespaces, figures: Callable[[str], None]
 ) -> None:
     pair = make_pair_between_fresh(killable(1), netns)
     outages: list[float] = []
@@ -61,8 +59,7 @@ def test_frames_flow_again_at_once_and_the_books_balance(
         assert imbalance(pair.daemon.call("stats.get")) == [], f"after kill {number}"
     outages.sort()
     p50, p95 = outages[KILLS // 2], outages[KILLS * 95 // 100]
-    with capsys.disabled():
-        print(f"\n{KILLS} kills: silent {p50 * 1e3:.0f} ms p50, {p95 * 1e3:.0f} ms p95, {outages[-1] * 1e3:.0f} ms max")
+    figures(f"{KILLS} kills: silent {p50 * 1e3:.0f} ms p50, {p95 * 1e3:.0f} ms p95, {outages[-1] * 1e3:.0f} ms max")
     assert p95 <= LONGEST_OUTAGE_P95
     assert pair.stats()["a"]["delivered"] == pair.stats()["b"]["delivered"] == KILLS
 

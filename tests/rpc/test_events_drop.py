@@ -15,6 +15,7 @@ from tests.kit.netns import Namespaces
 from tests.kit.packets import PacketSocket
 from tests.kit.pairs import Pair, make_pair
 from tests.kit.waiting import eventually
+from tests.pairs import watching
 from tests.pairs.killing import flooded, stopped, wait_spare
 from tests.rpc.listening import Listening
 from tests.rpc.talk import Talk
@@ -87,6 +88,24 @@ def test_what_is_told_is_what_the_counter_grows_by(
     after = counted(pair)
     assert told(events) == after - before
     assert event["fields"]["total"] == after["a", point]
+
+
+def test_what_the_ring_refused_is_told_as_that_while_a_carrier_is_about_to_go(pair: Pair) -> None:
+    """Whoever looks before the worker knows of it, and so before the TAPs are told, must not take it for the reason."""
+    with stopped(pair.daemon.workers()):
+        send(pair, 1100)
+        ip(pair.b.netns, "link", "set", "dev", pair.b.name, "down")
+        eventually(
+            lambda: watching.told(pair, "a")["carrier"], lambda on: not on, "the daemon is about to take the carrier"
+        )
+        pair.stats()
+        pair.daemon.call("link.list", {"stats": True})
+        before = pair.a.state()
+        assert before.carrier
+    pair.wait_carrier(False)
+    refused = before.stats["tx_dropped"]
+    assert refused > 0
+    eventually(lambda: counted(pair)["a", "TAP_RING"], lambda count: count == refused, "it is charged to the ring")
 
 
 def test_what_only_the_kernel_counts_is_told_as_time_goes_by(ear: Listening, pair: Pair) -> None:

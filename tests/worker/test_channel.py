@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from vethd.worker.channel import MAX_FDS, Channel, ChannelError, Message, parse_report, receive
+from vethd.worker.channel import MAX_FDS, PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report, receive
 
-READY = {"op": "ready", "version": 4, "pid": 7, "frameio": "syscalls", "datapath": "interpreted", "why": ""}
+READY = {
+    "op": "ready",
+    "version": PROTOCOL_VERSION,
+    "pid": 7,
+    "frameio": "syscalls",
+    "datapath": "interpreted",
+    "why": "",
+}
 
 
 class Side:

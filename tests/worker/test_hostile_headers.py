@@ -8,7 +8,7 @@ kernel 6.18.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -17,9 +17,11 @@ import pytest
 from tests.frameio.taps import Taps
 from tests.kit.frames import ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, checksum, frame, numbered
 from tests.kit.packets import PacketSocket, VnetHeader
+from tests.worker.conftest import FRAMEIO
 from tests.worker.ends import StandIn
-from tests.worker.subject import Worker
+from tests.worker.subject import ENDS, Worker
 from vethd.drops import DropPoint
+from vethd.worker.counters import Counters
 
 NEEDS_CSUM = 1
 TCPV4, UFO, TCPV6, UDP_L4, TUNNEL4, TUNNEL6, ECN = 1, 3, 4, 5, 0x20, 0x40, 0x80
@@ -118,6 +120,15 @@ TAKEN = [
 MakeStandIn = Callable[..., StandIn]
 
 
+@pytest.fixture(scope="module", params=FRAMEIO)
+def one_worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """The worker that all rows share: none of them harms it, and each takes its pair back."""
+    log = tmp_path_factory.mktemp("rows") / "log"
+    with closing(Counters.create(ENDS)) as counters, closing(Worker(log, counters, frameio=request.param)) as made:
+        made.greet()
+        yield made
+
+
 def send_then_a_good_one(worker: Worker, taps: Taps, stand_in: MakeStandIn, row: Row, refused: bool) -> None:
     """Send the row and then an ordinary frame; the counters and the receiver must show what became of each."""
     a, b = stand_in(), taps.make()
@@ -137,16 +148,16 @@ def send_then_a_good_one(worker: Worker, taps: Taps, stand_in: MakeStandIn, row:
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
 def test_a_header_that_the_kernel_refuses_is_one_counted_drop(
-    worker: Worker, taps: Taps, stand_in: MakeStandIn, row: Row
+    one_worker: Worker, taps: Taps, stand_in: MakeStandIn, row: Row
 ) -> None:
-    send_then_a_good_one(worker, taps, stand_in, row, refused=True)
+    send_then_a_good_one(one_worker, taps, stand_in, row, refused=True)
 
 
 @pytest.mark.parametrize("row", TAKEN, ids=lambda row: row.name)
 def test_a_header_that_is_odd_but_taken_does_no_harm(
-    worker: Worker, taps: Taps, stand_in: MakeStandIn, row: Row
+    one_worker: Worker, taps: Taps, stand_in: MakeStandIn, row: Row
 ) -> None:
-    send_then_a_good_one(worker, taps, stand_in, row, refused=False)
+    send_then_a_good_one(one_worker, taps, stand_in, row, refused=False)
 
 
 def test_all_refused_headers_in_one_burst_are_counted_each(worker: Worker, taps: Taps, stand_in: MakeStandIn) -> None:

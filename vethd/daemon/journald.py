@@ -25,6 +25,7 @@ FIELDS: Final = {
     "from_netns": "NETNS",
     "a": "VETHD_IFNAME",
     "b": "VETHD_IFNAME",
+    "from_ifname": "VETHD_IFNAME",
 }
 #: Seconds to wait for a journal that does not keep up.
 _SEND_WITHIN: Final = 1.0

@@ -6,7 +6,8 @@
                   out when it is gone. systemd gives them to the process that it starts next for the unit
     state         into a file in the unit's runtime directory, which systemd removes when it empties the store
 
-A client that changed something is answered when both are done. What anybody else does to a device is written within
+A client that changed something is answered when both are done; if systemd does not listen for SEND_WITHIN seconds, it
+is told later (outbox.py), and the client is answered all the same. What anybody else does to a device is written within
 SAVE_WITHIN seconds; a process that ends before loses nothing, because the next one asks the kernel. One thread does
 both, so that the event loop never waits for a systemd that is busy.
 """
@@ -26,6 +27,7 @@ from structlog.typing import FilteringBoundLogger
 
 from vethd.daemon.handover import Inheritance, understood
 from vethd.daemon.names import COUNTERS, STAGING, most_ends, outlives_the_process
+from vethd.daemon.outbox import Outbox
 from vethd.daemon.service import Service, listen_fds
 from vethd.daemon.state import (
     Parts,
@@ -45,6 +47,8 @@ from vethd.pairs.pair import Pair
 FILE: Final = "state.json"
 UNREADABLE: Final = "state.json.unreadable"
 SAVE_WITHIN: Final = 0.05
+#: Seconds until systemd is told again what it did not take.
+AGAIN_WITHIN: Final = 1.0
 #: Events that may have been told after the state was written. The next process numbers its own behind them all, so that
 #: a generation of a pair never stands for two things.
 _MAYBE_TOLD: Final = 10_000
@@ -91,12 +95,14 @@ class Keeper:
         self._log = log
         self._directory = _directory()
         self._thread = ThreadPoolExecutor(1, "keep")
+        self._outbox = Outbox(service, log)
+        self._again: asyncio.TimerHandle | None = None
         self._running = False
         self._names: dict[str, Iterable[str]] = {}  # of the descriptors of each pair
         self._gone: list[str] = []
         self._removing: asyncio.Task[None] | None = None
         self._texts: dict[str, str] = {}  # of all pairs, as they were written last
-        self._changed: set[str] = set()  # those that have changed since
+        self._changed: dict[str, None] = {}  # those that have changed since, in order
         self._tokens: tuple[int, str] = (-1, "")
         self._changes = 0
         self._changes_saved = 0
@@ -124,7 +130,7 @@ class Keeper:
                 self._store(name, fd)
         for pair in self._parts.registry:
             self._names[str(pair.uuid)] = pair_descriptors(pair).keys()
-            self._changed.add(str(pair.uuid))
+            self._changed[str(pair.uuid)] = None
         self._parts.journal.listen(self._heard)
         await self.saved()
 
@@ -144,30 +150,42 @@ class Keeper:
     @property
     def busy(self) -> bool:
         """True while something is being kept, or soon will be."""
+        return self._changing or len(self._outbox) > 0
+
+    @property
+    def _changing(self) -> bool:
         return self._timer is not None or self._removing is not None or self._changes_saved < self._changes
 
     async def settle(self) -> None:
-        """Return when what is there now is kept."""
+        """Return when what is there now is kept, or systemd was asked once more to."""
         self._cancel_timer()
         if self._removing is not None:
             await asyncio.wait([self._removing])
+        if self._outbox:
+            await asyncio.wrap_future(self._thread.submit(self._send))
         await self.saved()
 
     async def stop(self, keep: bool) -> None:
         """Change nothing more. keep: for the next process; else there is nothing that it should know."""
         if self._running:
-            while self.busy:
+            await self.settle()
+            while self._changing:
                 await self.settle()
             self._running = False
             self._parts.journal.unlisten(self._heard)
             await self._write(self._text() if keep else None)
+            if self._again is not None:
+                self._again.cancel()
+            lost = await asyncio.wrap_future(self._thread.submit(self._outbox.give_up))
+            if lost and keep:
+                self._log.error("systemd not told", messages=lost)
         await asyncio.to_thread(self._thread.shutdown)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def _heard(self, event: Event) -> None:
         if event.pair is not None:
-            self._changed.add(event.pair)
+            self._changed[event.pair] = None
             if event.event == "added":
                 self._store_pair(self._parts.registry.by_uuid(UUID(event.pair)))
             elif event.event == "deleted":
@@ -200,7 +218,8 @@ class Keeper:
         except OSError as error:
             self._log.error("will not outlive the daemon", name=name, error=str(error))
         else:
-            self._thread.submit(self._send, name, copy)
+            # Without FDPOLL=0 systemd would be on the list of those who wait for the TAP's frames.
+            self._thread.submit(self._put, ["FDSTORE=1", f"FDNAME={name}", "FDPOLL=0"], copy)
 
     async def _remove_gone(self) -> None:
         # systemd closes them, and to close a TAP waits for RTNL: not while deletions queue for that.
@@ -208,17 +227,30 @@ class Keeper:
         names, self._gone, self._removing = self._gone, [], None
         self._thread.submit(self._remove, names)
 
-    def _send(self, name: str, fd: int) -> None:
-        """Runs on the thread. Without FDPOLL=0 systemd would be on the list of those who wait for the TAP's frames."""
-        try:
-            self._service.send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", fds=[fd])
-        finally:
-            os.close(fd)
+    def _put(self, lines: Iterable[str], fd: int | None = None) -> None:
+        """Runs on the thread."""
+        waiting = len(self._outbox) > 0
+        self._outbox.put(*lines, fd=fd)
+        if not waiting:  # else systemd does not listen, and is told all of it later
+            self._send()
 
     def _remove(self, names: Iterable[str]) -> None:
         """Runs on the thread."""
         for name in names:
-            self._service.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+            self._put(["FDSTOREREMOVE=1", f"FDNAME={name}"])
+
+    def _send(self) -> None:
+        """Runs on the thread."""
+        if not self._outbox.send():
+            self._loop.call_soon_threadsafe(self._send_later)
+
+    def _send_later(self) -> None:
+        if self._again is None and self._running:
+            self._again = self._loop.call_later(AGAIN_WITHIN, self._send_again)
+
+    def _send_again(self) -> None:
+        self._again = None
+        self._thread.submit(self._send)
 
     # -- state --------------------------------------------------------------------------------------------------------
 

@@ -73,12 +73,17 @@ class Service:
         if self._socket is None:
             return False
         try:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
-            self._socket.sendmsg(["\n".join(lines).encode()], rights, 0, self._address)
+            self.deliver(*lines, fds=fds)
         except OSError as error:
             self._log.warning("systemd not told", message=lines[0], error=str(error))
             return False
         return True
+
+    def deliver(self, *lines: str, fds: Sequence[int] = ()) -> None:
+        """Send one message to the systemd that is present. Raises OSError when it does not arrive."""
+        assert self._socket is not None
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        self._socket.sendmsg(["\n".join(lines).encode()], rights, 0, self._address)
 
     def ready(self) -> None:
         """Start-up or a reload is done."""

@@ -8,7 +8,8 @@ field that changes its meaning gets another name; VERSION is raised when a forme
 `_UPGRADES` says how to read what such a program left. A state of any other version is not read at all.
 
 Who has descriptors but no state that can be read makes one from them (`_recovered`): the kernel knows where each device
-is and how it is set. What only the daemon knew is lost then: labels, origin, counters.
+is and how it is set. What only the daemon knew is lost then: labels, origin, counters. A static pair is told by where
+its ends are and what they are called (static.py).
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class PairEntry(_Entry):
     name: str | None = None
     labels: dict[str, str] = {}
     generation: int = 0
+    recovered: bool = False
     workers: tuple[int, ...] = ()
 
 
@@ -187,6 +189,8 @@ def read_state(text: bytes) -> State:
 
 #: Fields of an end that the kernel knows by the same names.
 _ASKED: Final = ("ifname", "ifindex", "address", "mtu", "txqlen", "alias", "up", "operstate")
+#: Why a pair is deleted that is in the state, and of which a descriptor is missing.
+_VANISHED: Final = "it vanished while the daemon did not run"
 _END_FIELDS: Final = EndEntry.model_fields.keys() - {"numbers"}
 _PAIR_FIELDS: Final = PairEntry.model_fields.keys() - {"a", "b", "workers"}
 
@@ -256,26 +260,25 @@ async def restore(
     """Enter what a predecessor left into the parts of a daemon that has not been started.
 
     state: None when there is none that can be read. fds: by name; those of ends and workers are taken, and a device of
-    which one is missing is deleted with its twin. Where devices are now is still to be asked (Follower.ask_all).
+    which one is missing is deleted with its twin. Of each pair that is no more an event tells. Where devices are now is
+    still to be asked (Follower.ask_all).
     """
     for name, fd in fds.items():
         if not is_known(name):
             log.warning("descriptor of no use", name=name)
             os.close(fd)
     queues = _queues_by_pair(fds)
-    for known in state.pairs if state else ():
-        if half_of(known.uuid) not in queues:
-            log.warning("pair vanished", pair=str(known.uuid), a=known.a.ifname, b=known.b.ifname)
     sound = _sound(state.pairs, queues, parts.counters.ends) if state else []
     entries = {half_of(entry.uuid): entry for entry in sound}
     parts.registry.keep_numbers(number for entry in entries.values() for number in _numbers(entry))
     for half in queues.keys() - entries.keys():
         uuid = whole_of(half)
         entry = await _recovered(uuid, queues[half], parts, threads)
-        log.warning("pair not in the state", pair=str(uuid), recovered=entry is not None)
         if entry is not None:
+            log.warning("pair not in the state", pair=str(uuid))
             entries[half] = entry
         else:
+            log.warning("pair not recovered", pair=str(uuid))
             await _delete(queues[half], threads)
     # From here on nothing waits: an event about a pair must not come before its workers are known.
     slots: dict[Pair, tuple[int, ...]] = {}
@@ -285,6 +288,12 @@ async def restore(
         slots[pair] = entry.workers
     if state is not None:
         parts.journal.seq = state.seq
+        for known in state.pairs:
+            if half_of(known.uuid) not in entries:
+                who = {"pair": str(known.uuid), "a": known.a.ifname, "b": known.b.ifname}
+                where = {"a_netns": known.a.netns[1], "b_netns": known.b.netns[1]}
+                log.warning("link deleted", **who, **where, reason=_VANISHED)
+                parts.journal.vanished(known.uuid, _VANISHED)
         parts.workers.sysctls = {**parts.workers.sysctls, **state.sysctls}
         parts.tokens.adopt(
             Answered(each.uid, each.token, bytes.fromhex(each.fingerprint), each.result.encode())
@@ -409,6 +418,7 @@ def _ask_the_kernel(uuid: UUID, a: int, b: int, numbers: tuple[int, ...]) -> Pai
         origin="api",  # nobody but who asks for that deletes pairs of this origin
         carrier=found_a.info.carrier and found_b.info.carrier,
         numqueues=len(numbers) // 2,
+        recovered=True,
         a=_asked(a, found_a, numbers[0::2]),
         b=_asked(b, found_b, numbers[1::2]),
     )

@@ -108,9 +108,15 @@ class Supervisor:
         self.methods = Methods(
             (
                 *LinkMethods(
-                    self.threads, self.registry, self.creator, self.changer, self.deleter, self.counters
+                    self.threads,
+                    self.registry,
+                    self.creator,
+                    self.changer,
+                    self.deleter,
+                    self.counters,
+                    self.follower.settled,
                 ).table,
-                *StatsMethods(self.threads, self.registry, self.workers, self.counters).table,
+                *StatsMethods(self.threads, self.registry, self.workers, self.counters, self.follower.settled).table,
                 *SysctlMethods(self.workers, self.journal, log).table,
                 *EventMethods(
                     self.threads,

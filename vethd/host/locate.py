@@ -50,22 +50,43 @@ def locate(fd: int) -> Located | None:
             os.close(where)
 
 
-def delete(fd: int, *others: int) -> None:
+def delete(fd: int, *others: int, known: tuple[tuple[int, int], int] | None = None) -> None:
     """Delete the device behind fd, whoever else holds it open, then close fd. Nothing happens when it is gone.
 
-    others: further queues of the device, to be closed with it.
+    others: further queues of the device, to be closed with it. known: identity of a namespace, and its id in the
+    staging namespace: a device that is there takes a request less, of which a stop with many pairs makes thousands.
     """
     try:
-        found = locate(fd)
-        if found is not None:
-            with Rtnl() as rtnl:
-                rtnl.del_link(found.info.ifindex, found.nsid)
-    except RtnlError as error:
-        if error.errno != errno.ENODEV:
-            raise
+        while not _deleted(fd, known):
+            known = None
     finally:
         for queue in (fd, *others):
             os.close(queue)
+
+
+def _deleted(fd: int, known: tuple[tuple[int, int], int] | None) -> bool:
+    """Ask the fd where its device is, and delete it there; False when it was not there any more. Raises OSError."""
+    try:
+        where = tap.current_netns(fd)
+    except OSError as error:
+        if error.errno in tap.GONE:
+            return True
+        raise
+    try:
+        with Rtnl() as rtnl:
+            nsid = known[1] if known and known[0] == netns.identity(where) else rtnl.assign_nsid(where)
+            rtnl.del_link(tap.current_name(fd), nsid)
+            return True
+    except RtnlError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False  # renamed, moved or deleted between the questions: ask again
+    except OSError as error:
+        if error.errno in tap.GONE:
+            return True
+        raise
+    finally:
+        os.close(where)
 
 
 def restore_qdisc(fd: int, staging: int) -> None:

@@ -203,10 +203,11 @@ class Rtnl:
                 message += _attribute(kind, _UINT.pack(value))
         self._request(message, RTM_SETLINK, _NLM_F_ACK)
 
-    def del_link(self, index: int, nsid: int) -> None:
+    def del_link(self, name: str, nsid: int) -> None:
         """Delete a device of the namespace with that nsid here. Raises RtnlError (ENODEV: it is gone already)."""
+        message = _IFINFOMSG.pack(0, 0, 0) + _target(nsid) + _attribute(_IFLA_IFNAME, _asciiz(name))
         with _gone_with_its_netns(nsid):
-            self._request(_IFINFOMSG.pack(index, 0, 0) + _target(nsid), RTM_DELLINK, _NLM_F_ACK)
+            self._request(message, RTM_DELLINK, _NLM_F_ACK)
 
     def set_noqueue(self, index: int) -> None:
         """Make noqueue the root qdisc, as veth has it: the TAP's drops then reach the sender. Raises RtnlError."""

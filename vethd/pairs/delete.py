@@ -114,7 +114,7 @@ class Deleter:
         key = end.key
         self._leaving[key] = gone
         try:
-            await self._threads.reap(delete, *(queue.fd for queue in end.queues))
+            await self._threads.reap(delete, *(queue.fd for queue in end.queues), known=(end.netns, end.nsid))
         finally:
             del self._leaving[key]
             gone.set()  # also when it was not heard of

@@ -13,8 +13,8 @@ One rtnetlink socket in the staging namespace hears all namespaces that hold end
 
 Two ways lead to the picture, and both end in `_apply`: an event carries a snapshot (quick), `refresh` asks the fd
 itself (complete, also after moves), and asks again when an event came meanwhile: either may have been the younger.
-Carrier is driven by one task per pair that runs until what the TAPs were told is what is wanted, so no order of events
-leaves it wrong. Only a creation sets the first carrier itself, in the call that sets the ends up (`bring_up`).
+How the carrier follows stands in carrier.py. Only a creation sets the first carrier itself, in the call that sets the
+ends up (`bring_up`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from structlog.typing import FilteringBoundLogger
 from vethd.errors import LimitReached
 from vethd.host import netns, rtnl, tap
 from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen, set_alias
-from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
+from vethd.host.rtnl import LinkInfo, LinkStats
 from vethd.host.threads import HostThreads
+from vethd.pairs.carrier import CarrierDriver
 from vethd.pairs.delete import Deleter
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Pair, default_alias, describe, has_old_alias
@@ -70,10 +71,8 @@ class Follower:
         self._log = log
         self._events: socket.socket | None = None
         self._events_lost = False
-        self._carrier_tasks: dict[Pair, asyncio.Task[None]] = {}
-        self._reassert: set[Pair] = set()
+        self._carrier = CarrierDriver(threads, workers, counters, journal, log)
         self._brought_up: dict[Pair, dict[End, bool]] = {}  # and what was heard of its ends' carrier meanwhile
-        self._unsettled: set[Pair] = set()
         self._unreadable: set[Pair] = set()
         self._telling: dict[End, bool] = {}  # and whether it has changed since the message that is under way
         self._renewing: set[End] = set()
@@ -97,11 +96,11 @@ class Follower:
     @property
     def busy(self) -> bool:
         """True while something that was heard is being followed."""
-        return bool(self._tasks or self._carrier_tasks)
+        return bool(self._tasks or self._carrier.tasks)
 
     async def settle(self) -> None:
         """Return when what is under way now is done."""
-        if tasks := [*self._tasks, *self._carrier_tasks.values()]:
+        if tasks := [*self._tasks, *self._carrier.tasks]:
             await asyncio.wait(tasks)
 
     async def stop(self) -> None:
@@ -140,7 +139,7 @@ class Follower:
             for end, stats in zip(pair.ends, counters, strict=pair.carrier):
                 charge_unread(end, stats.tx_dropped, False, self._counters)
             if pair.carrier:
-                self._carrier_changed(pair)
+                self._carrier.changed(pair)
             self._readable()  # an event says everything about an end, and each end has had one by now
         finally:
             del self._brought_up[pair]
@@ -148,8 +147,8 @@ class Follower:
             if end.heard == before:
                 await self.refresh(end)
         if pair.wants_carrier != pair.carrier or not {pair.carrier}.issuperset(carriers.values()):
-            self._set_carrier_again(pair)
-            await self._settle(pair)
+            self._carrier.set_again(pair)
+            await self._carrier.settle(pair)
 
     async def catch_up(self, pair: Pair) -> None:
         """Return when the picture of a pair that was changed is right, workers know, and the carrier has settled.
@@ -162,13 +161,8 @@ class Follower:
         for end in pair.ends:
             await self._renew_alias(end)
             await self._workers.tell(end)
-        self._retry_carrier(pair)  # if it failed meanwhile
-        await self._settle(pair)
-
-    async def _settle(self, pair: Pair) -> None:
-        """Return when the carrier of the pair is what it should be. Raises OSError when it can't be set."""
-        while (task := self._carrier_tasks.get(pair)) is not None:
-            await asyncio.shield(task)
+        self._carrier.retry(pair)  # if it failed meanwhile
+        await self._carrier.settle(pair)
 
     async def refresh(self, end: End) -> None:
         """Ask the fd where the end is and how it is; return when the picture is right. A gone device ends the pair."""
@@ -237,7 +231,7 @@ class Follower:
 
     def settled(self, pair: Pair) -> bool:
         """Whether both TAPs have been told the carrier that the picture of the pair shows."""
-        return not any(pair in busy for busy in (self._carrier_tasks, self._brought_up, self._unsettled))
+        return pair not in self._brought_up and self._carrier.settled(pair)
 
     # -- reports of workers (Reports) ---------------------------------------------------------------------------------
 
@@ -316,7 +310,8 @@ class Follower:
     def _apply(self, end: End, info: LinkInfo) -> None:
         """Make the picture of an end that of a snapshot, and do what follows from the difference."""
         changed: dict[str, object] = {}
-        if end.ifname != info.ifname:
+        before = end.ifname
+        if before != info.ifname:
             self._registry.rename(end, info.ifname)
             changed["ifname"] = info.ifname
         for name in ("up", "mtu", "address", "txqlen", "alias"):
@@ -325,10 +320,13 @@ class Follower:
                 setattr(end, name, value)
                 changed[name] = value
         if changed:
-            self._log.info("link changed", pair=str(end.pair.uuid), end=end.letter, netns=end.netns[1], **changed)
+            names = {"ifname": end.ifname, **({} if before == end.ifname else {"from_ifname": before})}
+            self._log.info(
+                "link changed", pair=str(end.pair.uuid), end=end.letter, netns=end.netns[1], **{**names, **changed}
+            )
             changed = {("txqueuelen" if name == "txqlen" else name): value for name, value in changed.items()}
             self._journal.record("link", "changed", end.pair, end.letter, **changed)
-        self._operstate(end, info)
+        self._carrier.note_operstate(end, info)
         if "mtu" in changed or "address" in changed:
             self._tell(end)
         for other in (end, end.peer) if "ifname" in changed or "alias" in changed else ():
@@ -342,10 +340,10 @@ class Follower:
         if end.pair in self._brought_up:
             self._brought_up[end.pair][end] = info.carrier
         elif end.pair.wants_carrier != end.pair.carrier:
-            self._drive_carrier(end.pair)
-        elif info.carrier != end.pair.carrier and end.pair not in self._carrier_tasks:
+            self._carrier.drive(end.pair)
+        elif info.carrier != end.pair.carrier and not self._carrier.driven(end.pair):
             self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)
-            self._set_carrier_again(end.pair)
+            self._carrier.set_again(end.pair)
 
     def _tell(self, end: End) -> None:
         """Tell the workers how an end is now; however fast somebody changes it, one message is under way at a time."""
@@ -362,17 +360,17 @@ class Follower:
         finally:
             del self._telling[end]
 
-    def _operstate(self, end: End, info: LinkInfo) -> None:
-        if end.operstate != info.operstate:
-            end.operstate = info.operstate
-            self._journal.record("carrier", "operstate", end.pair, end.letter, operstate=end.operstate)
-
     async def _moved(self, end: End, found: Located) -> None:
         before = end.netns
         self._registry.rekey(end, found.nsid, found.info.ifindex)
         end.netns = found.netns
         self._log.info(
-            "link moved", pair=str(end.pair.uuid), end=end.letter, netns=found.netns[1], from_netns=before[1]
+            "link moved",
+            pair=str(end.pair.uuid),
+            end=end.letter,
+            ifname=end.ifname,
+            netns=found.netns[1],
+            from_netns=before[1],
         )
         self._journal.record(
             "link",
@@ -386,61 +384,6 @@ class Follower:
         )
         await self._workers.tell(end)
         await self._correct(end, restore_qdisc, self._threads.staging)
-
-    # -- carrier ------------------------------------------------------------------------------------------------------
-
-    def _drive_carrier(self, pair: Pair) -> None:
-        if pair in self._carrier_tasks:
-            return
-        task = self._loop.create_task(self._carrier(pair))
-        self._carrier_tasks[pair] = task
-        task.add_done_callback(lambda task: self._carrier_done(pair, task))
-
-    def _carrier_done(self, pair: Pair, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("carrier not set, trying again", **describe(pair), error=repr(error))
-            self._loop.call_later(RETRY, self._retry_carrier, pair)
-
-    def _retry_carrier(self, pair: Pair) -> None:
-        if pair in self._unsettled:
-            self._unsettled.discard(pair)
-            self._set_carrier_again(pair)
-
-    def _set_carrier_again(self, pair: Pair) -> None:
-        self._reassert.add(pair)
-        self._drive_carrier(pair)
-
-    async def _carrier(self, pair: Pair) -> None:
-        try:
-            await self._set_carrier(pair)
-        except BaseException:
-            self._unsettled.add(pair)
-            raise
-        finally:
-            del self._carrier_tasks[pair]  # here and not in a callback: a change wanted from now on starts a new task
-
-    async def _set_carrier(self, pair: Pair) -> None:
-        while pair.is_live() and (pair.wants_carrier != pair.carrier or pair in self._reassert):
-            self._reassert.discard(pair)
-            before, pair.carrier = pair.carrier, pair.wants_carrier
-            # The worker first: going up, no frame may meet a worker that does not know; going down, none need travel.
-            await asyncio.gather(*(self._workers.set_carrier(end, pair.carrier) for end in pair.ends))
-            for end in pair.ends:
-                if not pair.is_live():
-                    return
-                heard = end.heard
-                info = await self._threads.follow_device(end.fd, _set_carrier, end.nsid, end.ifindex, pair.carrier)
-                if info is not None:
-                    if end.heard == heard:
-                        self._operstate(end, info)
-                    if info.stats is not None:
-                        charge_unread(end, info.stats.tx_dropped, before, self._counters)
-            if before != pair.carrier:
-                self._carrier_changed(pair)
-
-    def _carrier_changed(self, pair: Pair) -> None:
-        self._log.info("carrier", **describe(pair), carrier=pair.carrier)
-        self._journal.record("carrier", "changed", pair, carrier=pair.carrier)
 
     # -- offloads -----------------------------------------------------------------------------------------------------
 
@@ -486,18 +429,3 @@ class Follower:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("following a link failed", error=repr(error))
-
-
-def _set_carrier(fd: int, nsid: int, ifindex: int, on: bool) -> LinkInfo | None:
-    """Set a carrier and read the device back, which makes the kernel report a lost carrier now and not within a second.
-
-    None when the device is gone.
-    """
-    try:
-        tap.set_carrier(fd, on)
-        with Rtnl() as requests:
-            return requests.get_link(nsid=nsid, index=ifindex)
-    except OSError as error:
-        if error.errno in (errno.EBADFD, errno.ENODEV):
-            return None
-        raise

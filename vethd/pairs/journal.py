@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from vethd.events import Topic
 from vethd.pairs.pair import Letter, Pair
@@ -70,21 +70,25 @@ class Journal:
         """
         if pair is not None and not pair.is_live() and event != "deleted":
             return
-        self.seq += 1
-        uuid = None
-        if pair is not None:
-            uuid = str(pair.uuid)
-            if topic == "link":
-                pair.generation = self.seq
-        entry = Event(self.seq, self.clock(), topic, event, uuid, end, fields)
-        self._events.append(entry)
-        for listener in list(self._listeners):
-            listener(entry)
+        if pair is not None and topic == "link":
+            pair.generation = self.seq + 1
+        self._record(topic, event, None if pair is None else pair.uuid, end, fields)
 
     def added(self, pair: Pair) -> None:
         """Record that there is a new pair, with all there is to know of it."""
         pair.generation = self.seq + 1
         self.record("link", "added", pair, **self._picture(pair))
+
+    def vanished(self, uuid: UUID, reason: str) -> None:
+        """Record that a pair is deleted of which nothing but its uuid is there any more."""
+        self._record("link", "deleted", uuid, None, {"reason": reason})
+
+    def _record(self, topic: Topic, event: str, uuid: UUID | None, end: Letter | None, fields: dict[str, Any]) -> None:
+        self.seq += 1
+        entry = Event(self.seq, self.clock(), topic, event, None if uuid is None else str(uuid), end, fields)
+        self._events.append(entry)
+        for listener in list(self._listeners):
+            listener(entry)
 
     def after(self, seq: int) -> list[Event] | None:
         """The events with higher numbers, oldest first; None when not all of them are known any more, or not yet."""

@@ -152,6 +152,7 @@ class Pair:
     carrier: what both TAPs were last told.
     name: of a static pair. labels: words about it, the user's. generation: number of the last event about it.
     overload: what its worker does while the backlog is full.
+    recovered: it was made from its descriptors alone. Origin, name and labels are lost: a static pair may be it.
     lock: held while it is changed; what changes a pair waits for who does already.
     """
 
@@ -162,6 +163,7 @@ class Pair:
     name: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     generation: int = 0
+    recovered: bool = False
     uuid: UUID = field(default_factory=new_uuid)
     state: PairState = PairState.NEW
     carrier: bool = False

@@ -24,7 +24,7 @@ from vethd.host.threads import HostThreads
 from vethd.pairs.journal import Event, Journal
 from vethd.pairs.pair import Pair
 from vethd.pairs.registry import Registry
-from vethd.pairs.stats import charge_unread, kernel_stats
+from vethd.pairs.stats import look
 from vethd.worker.counters import Counters, add_drops
 
 #: Intervals are rounded up to a multiple of this many seconds, so that there are not as many as there are listeners.
@@ -32,8 +32,8 @@ STEP: Final = 0.1
 #: Seconds between two looks at the kernel's counters, at least; but never less than so many times what a look takes.
 KERNEL_INTERVAL: Final = 1.0
 KERNEL_PAUSE: Final = 10
-#: Ends that the kernel is asked about in one go; a carrier change waits no longer than that for the thread.
-KERNEL_CHUNK: Final = 32
+#: Pairs that the kernel is asked about in one go; a carrier change waits no longer than that for the thread.
+KERNEL_CHUNK: Final = 16
 
 Listener = TypeVar("Listener")
 #: The drops of both ends of each pair, as they stood; with the pair, which may be gone from every table by now.
@@ -60,7 +60,7 @@ class _Beat(Generic[Listener]):
 class Sampler(Generic[Listener]):
     """Makes drop events; one per daemon.
 
-    settled: whether the TAPs of a pair have been told the carrier that its picture shows.
+    settled: see `look`.
     tell: called with listeners and with events for all of them; it must not block or raise.
     """
 
@@ -127,14 +127,10 @@ class Sampler(Generic[Listener]):
             began = self._loop.time()
             if if_due and began < self._kernel_due:
                 return
-            ends = [end for pair in self._registry for end in pair.ends if pair.is_live()]
+            pairs = [pair for pair in self._registry if pair.is_live()]
             try:
-                for first in range(0, len(ends), KERNEL_CHUNK):
-                    chunk = ends[first : first + KERNEL_CHUNK]
-                    kernel = await kernel_stats(chunk, self._threads)
-                    for end in chunk:
-                        if end.number in kernel and end.pair.is_live() and self._settled(end.pair):
-                            charge_unread(end, kernel[end.number].tx_dropped, end.pair.carrier, self._counters)
+                for first in range(0, len(pairs), KERNEL_CHUNK):
+                    await look(pairs[first : first + KERNEL_CHUNK], self._threads, self._counters, self._settled)
             except OSError as error:  # no file descriptor is free: the next look counts it
                 self._log.warning("kernel counters not read", error=repr(error))
             took = self._loop.time() - began

@@ -17,7 +17,7 @@ first line, under NO_CARRIER and TAP_RING: the TAP's tx_dropped, told apart by w
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -191,15 +191,20 @@ def charge_lost(pair: Pair, kernel: dict[int, LinkStats], counters: Counters) ->
     return lost_in_all
 
 
-async def look(pairs: Iterable[Pair], threads: HostThreads, counters: Counters) -> dict[int, LinkStats]:
+async def look(
+    pairs: Iterable[Pair], threads: HostThreads, counters: Counters, settled: Callable[[Pair], bool]
+) -> dict[int, LinkStats]:
     """The kernel's counters of pairs, as `kernel_stats` has them, with frames that were never read charged.
+
+    settled: whether the TAPs of a pair have been told the carrier that its picture shows; of others nobody knows yet
+    why frames were not read, and whoever tells them charges these.
 
     Afterwards all counters of a pair are of one moment, the worker's own aside. Raises OSError.
     """
     ends = [end for pair in pairs for end in pair.ends]
     kernel = await kernel_stats(ends, threads)
     for end in ends:
-        if end.number in kernel and end.pair.is_live():
+        if end.number in kernel and end.pair.is_live() and settled(end.pair):
             charge_unread(end, kernel[end.number].tx_dropped, end.pair.carrier, counters)
     return kernel
 

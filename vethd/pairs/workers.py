@@ -376,26 +376,14 @@ class Workers:
             raise WorkerDied(child.why_dead)
         slot.up, slot.failing = True, None
         slot.settle()
-        self._log.info(
-            "worker serves",
-            worker=slot.number,
-            pid=child.pid,
-            pairs=len(slot.pairs),
-            queues=len(slot.queues),
-            frameio=ready["frameio"],
-            why=ready["why"],
-        )
-        self._journal.record(
-            "worker",
-            "serving",
-            id=slot.number,
-            pid=child.pid,
-            pairs=len(slot.pairs),
-            queues=len(slot.queues),
-            datapath=ready["datapath"],
-            frameio=ready["frameio"],
-            why=ready["why"],
-        )
+        about = {
+            "pid": child.pid,
+            "pairs": len(slot.pairs),
+            "queues": len(slot.queues),
+            **{name: ready[name] for name in ("datapath", "frameio", "why")},
+        }
+        self._log.info("worker serves", worker=slot.number, **about)
+        self._journal.record("worker", "serving", id=slot.number, **about)
 
     async def _taken(self, slot: Slot, queues: QueuePair, added: asyncio.Future[None]) -> None:
         """Wait until a worker has queues that it, or the one before it, has had already. Raises WorkerDied."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from vethd.errors import (
@@ -24,7 +25,7 @@ from vethd.host.threads import HostThreads
 from vethd.pairs.change import Changer, EndChange, PairChange, require
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
-from vethd.pairs.pair import Letter, PairState
+from vethd.pairs.pair import Letter, Pair, PairState
 from vethd.pairs.registry import Registry
 from vethd.pairs.several import newlinks, of_pair
 from vethd.pairs.spec import TXQUEUELEN_DEFAULT, EndSpec, PairSpec
@@ -57,7 +58,7 @@ Places = dict[str | NetnsRef | None, int]
 
 
 class LinkMethods:
-    """link.add, link.set, link.del, link.get, link.list."""
+    """link.add, link.set, link.del, link.get, link.list. settled: see `look`."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class LinkMethods:
         changer: Changer,
         deleter: Deleter,
         counters: Counters,
+        settled: Callable[[Pair], bool],
     ) -> None:
         self._threads = threads
         self._registry = registry
@@ -74,6 +76,7 @@ class LinkMethods:
         self._changer = changer
         self._deleter = deleter
         self._counters = counters
+        self._settled = settled
         self.table = (
             Method(
                 "link.add",
@@ -173,7 +176,7 @@ class LinkMethods:
         name_of = netns.names().get
         if not params.stats:
             return [pair_result(pair, name_of) for pair in pairs]
-        kernel = await look(pairs, self._threads, self._counters)
+        kernel = await look(pairs, self._threads, self._counters, self._settled)
         return [
             {**pair_result(pair, name_of), "stats": stats_result(pair, self._counters, kernel)}
             async for pair in in_turns(pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from vethd.errors import CursorExpired, NoSuchLink, NoSuchNetns
 from vethd.host.threads import HostThreads
@@ -22,13 +23,21 @@ from vethd.worker.counters import Counters
 
 
 class StatsMethods:
-    """stats.get, softnet.get."""
+    """stats.get, softnet.get. settled: see `look`."""
 
-    def __init__(self, threads: HostThreads, registry: Registry, workers: Workers, counters: Counters) -> None:
+    def __init__(
+        self,
+        threads: HostThreads,
+        registry: Registry,
+        workers: Workers,
+        counters: Counters,
+        settled: Callable[[Pair], bool],
+    ) -> None:
         self._threads = threads
         self._registry = registry
         self._workers = workers
         self._counters = counters
+        self._settled = settled
         self._cursors = Cursors()
         self.table = (
             Method(
@@ -48,7 +57,7 @@ class StatsMethods:
         since = None if params.since is None else self._cursors.find(params.since)
         pairs = matching(self._registry, params, call)
         if since is None and not params.cursor:
-            kernel = await look(pairs, self._threads, self._counters)
+            kernel = await look(pairs, self._threads, self._counters, self._settled)
             rows = [
                 _row(pair, stats_result(pair, self._counters, kernel))
                 async for pair in in_turns(pairs)
@@ -56,7 +65,7 @@ class StatsMethods:
             ]
             return {"pairs": rows, "cursor": None, "interval": None}
         everyone = list(self._registry)  # a cursor is good for every filter
-        kernel = await look(everyone, self._threads, self._counters)
+        kernel = await look(everyone, self._threads, self._counters, self._settled)
         live = (pair for pair in everyone if pair.is_live())
         now = Snapshot.take(time.monotonic(), live, self._counters, kernel, self._cursors.last)
         return {

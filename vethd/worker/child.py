@@ -25,13 +25,14 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from vethd.errors import WorkerFailed
 from vethd.frameio.choice import Wanted
 from vethd.host import capabilities
 from vethd.worker.channel import HDR_INVALID_REPORT, PROTOCOL_VERSION, Channel, ChannelError, Message, parse_report
+from vethd.worker.confine import die_with
 
 #: Users to run workers as, the first that exists; both without rights of their own.
 WORKER_USERS = ("vethd-worker", "nobody")
@@ -336,6 +337,7 @@ def _ending(status: int) -> str:
 
 
 def _start_process(channel: int, frameio: Wanted) -> subprocess.Popen[bytes]:
+    """Start a worker, which dies with this thread; that is the daemon's main one."""
     user = worker_user()
     return subprocess.Popen(
         [
@@ -347,5 +349,7 @@ def _start_process(channel: int, frameio: Wanted) -> subprocess.Popen[bytes]:
         pass_fds=[channel],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        # Not in the worker: it may be stopped before its first line. It needs no lock that a thread of ours may hold.
+        preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509
         env={name: value for name, value in os.environ.items() if name.startswith("VETHD_")},
     )

@@ -30,17 +30,19 @@ def confine(uid: int, gid: int) -> None:
     """Become a user without rights: no uid 0, no capability, no_new_privs, and out of reach of others of that user.
 
     uid, gid: who to become when the process is root. Where vethd runs as another user, workers are that user, and have
-    lost their capabilities when they were executed (host/capabilities.py).
+    lost their capabilities when they were executed (host/capabilities.py). That it dies with its parent stays so.
 
     The bounding set can't be emptied without CAP_SETPCAP, and the inheritable set not where a service manager's filter
     forbids capset; they give nothing to a process that may execute no program. Raises OSError, or RuntimeError when a
     capability is left that gives something.
     """
+    parent = os.getppid()
     _drop_bounding_set()
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)  # leaving uid 0 empties the permitted, effective and ambient sets
+    die_with(parent)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     prctl(_PR_SET_DUMPABLE, 0)  # nobody else of this user may trace it, or look into it
@@ -61,12 +63,16 @@ def _drop_bounding_set() -> None:
             raise
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """Let the kernel kill this process when its parent is gone; it sees that by its channel, but not while stopped.
 
-    To be called once more after a change of the user, which takes it back. Raises OSError. Source: PR_SET_PDEATHSIG(2).
+    parent: the pid of who started it. Of one that is gone already the kernel says nothing, so that is the end as well.
+    To be called between fork and exec, which keeps it, and after a change of the user, which takes it back. Raises
+    OSError. Source: PR_SET_PDEATHSIG(2).
     """
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def prctl(operation: int, argument: int) -> None:

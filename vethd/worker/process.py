@@ -24,7 +24,7 @@ from vethd.frameio.base import FrameIO
 from vethd.frameio.choice import WANTED, FrameIOUnavailable, Wanted, choose
 from vethd.worker import seccomp
 from vethd.worker.channel import LONGEST_TEXT, PROTOCOL_VERSION, Channel, ChannelError, Message
-from vethd.worker.confine import confine, die_with_parent
+from vethd.worker.confine import confine
 from vethd.worker.counters import Counters
 from vethd.worker.loop import WorkerLoop
 
@@ -134,9 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     sock = socket.socket(fileno=options.channel)
     try:
-        die_with_parent()
         confine(options.uid, options.gid)
-        die_with_parent()
     except (OSError, RuntimeError) as error:
         sys.exit(f"vethd worker: can't give up its privileges: {error}")
     chosen = prepare(options.frameio)

@@ -20,15 +20,21 @@ def add(unit: Unit, name: str) -> str:
 def test_lines_of_a_pair_are_found_by_its_fields(unit: Unit) -> None:
     uuid = add(unit, "log")
     unit.machine.run("ip", "link", "set", "log1", "mtu", "1400")
+    unit.machine.run("ip", "link", "set", "log1", "name", "log2")
     unit.vethctl("link", "del", "log0")
     lines = unit.machine.journal(f"VETHD_PAIR={uuid}")
-    assert [line["VETHD_EVENT"] for line in lines] == ["link added", "link changed", "link deleted"]
-    added, changed, _deleted = lines
+    assert [line["VETHD_EVENT"] for line in lines] == [
+        *("link added", "link changed", "link changed"),  # and its peer's alias is another then
+        *("link changed", "link deleted"),
+    ]
+    added, changed, renamed, _alias, _deleted = lines
     inode = unit.machine.run("stat", "--dereference", "--format=%i", "/proc/1/ns/net").out.strip()
     assert added["VETHD_IFNAME"] == ["log0", "log1"]
     assert added["NETNS"] == inode
     assert added["MESSAGE"].startswith(f"link added pair={uuid} a=log0 ")
     assert (changed["VETHD_END"], changed["VETHD_MTU"], changed["NETNS"]) == ("b", "1400", inode)
+    assert changed["VETHD_IFNAME"] == "log1"
+    assert set(renamed["VETHD_IFNAME"]) == {"log1", "log2"}
     for line in lines:
         assert (line["PRIORITY"], line["SYSLOG_IDENTIFIER"], line["_TRANSPORT"]) == ("6", "vethd", "journal")
         assert line["_SYSTEMD_UNIT"] == "vethd.service"

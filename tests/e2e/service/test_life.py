@@ -23,6 +23,11 @@ AS_VETHD = pytest.mark.parametrize("user", ["vethd"], indirect=True)  # the othe
 ALL_CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 
+def stopped_by(unit: Unit) -> list[str]:
+    """Signals that it was stopped by."""
+    return [line["VETHD_SIGNAL"] for line in unit.journal("VETHD_EVENT=stopping")]
+
+
 def test_it_says_how_it_is(unit: Unit, user: str) -> None:
     assert unit.call("daemon.info")["pid"] == unit.pid
     assert unit.machine.show("vethd.service", "StatusText").startswith("0 pairs, ")
@@ -37,8 +42,10 @@ def test_it_has_three_capabilities_and_its_workers_none(unit: Unit, user: str) -
     workers = set(unit.processes()) - {unit.pid}
     assert len(workers) == 2  # one of them is the spare
     for pid in workers:
-        assert [int(unit.status(pid, name), 16) for name in ALL_CAPABILITIES[1:]] == [0, 0, 0]
+        assert [int(unit.status(pid, name), 16) for name in ALL_CAPABILITIES] == [0, 0, 0, 0]
         assert unit.status(pid, "NoNewPrivs") == "1"
+        filters = [int(unit.status(each, "Seccomp_filters")) for each in (pid, unit.pid)]
+        assert filters[0] == filters[1] + 2  # no rings but its own, and then next to nothing
         assert unit.status(pid, "Uid").split()[0] != "0"
 
 
@@ -68,21 +75,11 @@ def test_who_connects_while_it_is_away_is_answered(unit: Unit) -> None:
         assert client.call("daemon.info")["pid"] not in (0, pid)
 
 
-@pytest.mark.parametrize(
-    ("words", "number"),
-    [(["restart", "vethd.service"], "SIGTERM"), (["stop", "vethd.service"], "SIGINT")],
-    ids=["restart", "stop"],
-)
-def test_the_daemon_learns_whether_it_is_to_come_back(unit: Unit, words: list[str], number: str) -> None:
-    unit.ctl(*words)
-    assert [line["VETHD_SIGNAL"] for line in unit.journal("VETHD_EVENT=stopping")] == [number]
-
-
 @AS_VETHD
 def test_a_restart_of_the_socket_is_one_of_the_service(unit: Unit) -> None:
     pid = unit.pid
     unit.ctl("restart", "vethd.socket")
-    assert [line["VETHD_SIGNAL"] for line in unit.journal("VETHD_EVENT=stopping")] == ["SIGTERM"]
+    assert stopped_by(unit) == ["SIGTERM"]
     assert unit.until_replaced(pid)
 
 
@@ -94,6 +91,7 @@ def test_stop_leaves_nothing(unit: Unit) -> None:
     assert unit.links() == []
     assert unit.processes() == []
     assert unit.machine.show("vethd.service", "Result") == "success"
+    assert len(unit.journal("VETHD_EVENT=link deleted")) == 1  # by the daemon, which knew that it does not come back
 
 
 def test_a_restart_keeps_the_links(unit: Unit) -> None:
@@ -104,6 +102,7 @@ def test_a_restart_keeps_the_links(unit: Unit) -> None:
     unit.ctl("restart", "vethd.service")
     assert unit.machine.run("ip", "-j", "link", "show").json() == links
     assert unit.call("link.list") == pairs
+    assert stopped_by(unit) == ["SIGTERM"]
 
 
 def test_a_supervisor_that_is_killed_is_started_again(unit: Unit) -> None:
