@@ -39,6 +39,8 @@ ELSEWHERE = {
     "token_reused": "rpc/test_tokens.py",
     "cursor_expired": "rpc/test_cursors.py",
     "stale_generation": "rpc/test_link_set.py",
+    "no_such_bridge": "pairs/test_attach.py",
+    "bridge_in_use": "pairs/test_bridges.py",
 }
 HERE = {
     *("invalid_params", "invalid_name", "invalid_address", "mtu_out_of_range", "link_exists", "no_such_link"),
@@ -91,6 +93,8 @@ def test_codes_never_change() -> None:
         "cursor_expired": -32016,
         "stale_generation": -32014,
         "reexec_failed": -32019,
+        "no_such_bridge": -32020,
+        "bridge_in_use": -32021,
     }
 
 

@@ -96,7 +96,9 @@ def model_at(field: str, of: type[BaseModel]) -> type[BaseModel]:
 def test_the_configuration_has_the_keys_of_the_page(texts: dict[str, str]) -> None:
     page = texts["vethd.toml.5"]
     pair = model_at("pair", Config)
-    tables = {f"[{name}]": model_at(name, Config) for name in Config.model_fields if name not in ("socket", "pair")}
+    lists = ("socket", "bridge", "pair")
+    tables = {f"[{name}]": model_at(name, Config) for name in Config.model_fields if name not in lists}
+    tables |= {"[[bridge]]": model_at("bridge", Config)}
     tables |= {"[[pair]]": pair, "[pair.a], [pair.b]": model_at("a", pair)}
     titles = re.findall(r"^(\[.*\])\n=+$", page, re.MULTILINE)
     assert sorted(titles) == sorted(tables)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from pydantic_core import PydanticCustomError
 
 from vethd.rpc.client import DEFAULT_SOCKET
-from vethd.rpc.schema.config import StaticPair
+from vethd.rpc.schema.config import StaticBridge, StaticPair
 from vethd.validation import NUMBER, WORD
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -111,11 +111,12 @@ def _socket_path(path: str) -> str:
 
 
 class Config(_Section):
-    """Everything that files say. socket: path of the control socket. pair: the pairs that shall exist, `[[pair]]`."""
+    """Everything that files say. socket: path of the control socket. bridge, pair: those that shall exist."""
 
     socket: Annotated[str, AfterValidator(_socket_path)] = DEFAULT_SOCKET
     log: LogConfig = LogConfig()
     worker: WorkerConfig = WorkerConfig()
     sysctl: SysctlConfig = SysctlConfig()
     limits: LimitConfig = LimitConfig()
+    bridge: list[StaticBridge] = []
     pair: list[StaticPair] = []

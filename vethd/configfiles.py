@@ -1,8 +1,8 @@
 """Where the configuration comes from: a main file, and the files of the directory `conf.d` beside it.
 
 All files say the same things in the same way. They are read in the order of their names, the main file first. What two
-of them set, the later one sets, key by key, as with drop-ins of systemd; pairs add up. Each file is checked by itself,
-so that everything wrong is told by file, line and key.
+of them set, the later one sets, key by key, as with drop-ins of systemd; bridges and pairs add up. Each file is checked
+by itself, so that everything wrong is told by file, line and key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from pydantic import ValidationError
 from vethd.config import Config
 from vethd.configlines import Lines
 from vethd.frameio.choice import Wanted
-from vethd.rpc.schema.config import StaticPair
+from vethd.rpc.schema.config import StaticBridge, StaticPair
 from vethd.validation import Problem, problems
 
 DEFAULT_CONFIG: Final = Path("/etc/vethd/vethd.toml")
 _DROP_INS: Final = "conf.d"
+#: Lists of tables, which add up.
+_LISTS: Final = (("bridge",), ("pair",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +140,35 @@ class _File:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong in this file."""
-        wrong_pairs: set[Any] = set()
+        wrong_tables: set[Any] = set()
         try:
             Config.model_validate(self.content)
         except ValidationError as error:
             for problem in problems(error, Config):
-                wrong_pairs.add(problem.path[1:2])
-                hint = "write [[pair]], with two brackets" if problem.path == ("pair",) else problem.hint
+                wrong_tables.add(problem.path[:2])
+                hint = f"write [[{problem.path[0]}]], with two brackets" if problem.path in _LISTS else problem.hint
                 yield self.finding(replace(problem, hint=hint))
-        pairs = [(number, pair) for number, pair in self.pairs() if (number,) not in wrong_pairs]
-        if pairs:
-            from vethd.pairs.desired import wrong  # what pairs need takes a while to be imported
+        tables = [(place, table) for place, table in self.tables("bridge", "pair") if place not in wrong_tables]
+        if tables:
+            from vethd.pairs.desired import wrong, wrong_bridge  # what pairs need takes a while to be imported
 
-            for number, pair in pairs:
-                for path, refusal in wrong(StaticPair.model_validate(pair), in_file=True):
-                    yield self.finding(Problem(("pair", number, *path), refusal.message, refusal.hint))
+            for place, table in tables:
+                if place[0] == "pair":
+                    refusals = wrong(StaticPair.model_validate(table), in_file=True)
+                else:
+                    refusals = wrong_bridge(StaticBridge.model_validate(table), in_file=True)
+                for path, refusal in refusals:
+                    yield self.finding(Problem((*place, *path), refusal.message, refusal.hint))
 
-    def pairs(self) -> list[tuple[int, dict[str, Any]]]:
-        """The number and table of each pair, whatever is in them."""
-        pairs = self.content.get("pair")
-        tables = enumerate(pairs if isinstance(pairs, list) else ())
-        return [(number, pair) for number, pair in tables if isinstance(pair, dict)]
+    def tables(self, *names: str) -> list[tuple[tuple[str, int], dict[str, Any]]]:
+        """Place and content of each table of these lists, whatever is in them."""
+        found = []
+        for name in names:
+            tables = self.content.get(name)
+            for number, table in enumerate(tables if isinstance(tables, list) else ()):
+                if isinstance(table, dict):
+                    found.append(((name, number), table))
+        return found
 
     def _not_toml(self, text: str) -> Finding:
         said = re.fullmatch(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", text)
@@ -186,8 +196,8 @@ def _names_taken(files: list[_File]) -> Iterator[Finding]:
     """Pairs of which another one has the name already, or the name of an end in the same namespace."""
     seen: dict[Hashable, tuple[_File, Problem]] = {}
     for file in files:
-        for number, pair in file.pairs():
-            for name, problem in _names(number, pair):
+        for place, table in file.tables("bridge", "pair"):
+            for name, problem in _names(*place, table):
                 there, first = seen.setdefault(name, (file, problem))
                 if first is not problem:
                     at = there.finding(first)
@@ -195,15 +205,26 @@ def _names_taken(files: list[_File]) -> Iterator[Finding]:
                     break  # where a pair is there twice, one word about it is enough
 
 
-def _names(number: int, pair: dict[str, Any]) -> Iterator[tuple[Hashable, Problem]]:
-    """What no other pair can have, as far as it is there, and how to say that another one has it."""
-    if isinstance(name := pair.get("name"), str):
+def _names(kind: str, number: int, table: dict[str, Any]) -> Iterator[tuple[Hashable, Problem]]:
+    """What no other bridge or pair can have, as far as it is there, and how to say that another one has it."""
+    if kind == "bridge":
+        yield from _device(table, "name", ("bridge", number), "the bridge")
+        return
+    if isinstance(name := table.get("name"), str):
         yield name, Problem(("pair", number, "name"), f'"{name}" is the pair', "give each pair a name of its own")
     for letter in ("a", "b"):
-        end = pair.get(letter)
-        if isinstance(end, dict) and isinstance(name := end.get("ifname"), str):
-            text, hint = f'"{name}" is the end', "give each end in a namespace a name of its own"
-            yield (_place(end.get("netns")), name), Problem(("pair", number, letter, "ifname"), text, hint)
+        end = table.get(letter)
+        if isinstance(end, dict):
+            yield from _device(end, "ifname", ("pair", number, letter), "the end")
+
+
+def _device(
+    table: dict[str, Any], key: str, place: tuple[str | int, ...], what: str
+) -> Iterator[tuple[Hashable, Problem]]:
+    """The name of a device in its namespace."""
+    if isinstance(name := table.get(key), str):
+        hint = "give each end and bridge in a namespace a name of its own"
+        yield (_place(table.get("netns")), name), Problem((*place, key), f'"{name}" is {what}', hint)
 
 
 def _place(netns: Any) -> Hashable:
@@ -218,7 +239,7 @@ def _merge(content: dict[str, Any], later: dict[str, Any]) -> None:
     for key, value in later.items():
         if isinstance(value, dict) and key in content:
             _merge(content[key], value)
-        elif isinstance(value, list) and key == "pair":
+        elif isinstance(value, list) and (key,) in _LISTS:
             content[key] = content.get(key, []) + value
         else:
             content[key] = value

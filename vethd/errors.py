@@ -177,6 +177,18 @@ class ReexecFailed(VethdError):
     code, kind, summary = -32019, "reexec_failed", "the daemon's program was not replaced"
 
 
+class NoSuchBridge(VethdError):
+    """Raised when what shall be a bridge is not there, in the namespace of the end, or is something else."""
+
+    code, kind, summary = -32020, "no_such_bridge", "there is no such bridge in the namespace"
+
+
+class BridgeInUse(VethdError):
+    """Raised when a bridge that is to be deleted has ports of others."""
+
+    code, kind, summary = -32021, "bridge_in_use", "the bridge has ports that are no ends of pairs"
+
+
 KINDS: Final[tuple[type[VethdError], ...]] = (
     ParseError,
     InvalidRequest,
@@ -202,6 +214,8 @@ KINDS: Final[tuple[type[VethdError], ...]] = (
     CursorExpired,
     StaleGeneration,
     ReexecFailed,
+    NoSuchBridge,
+    BridgeInUse,
 )
 
 

@@ -45,6 +45,7 @@ _END_CHANGES: Final = {
     "offload_why": "why it is not more, or empty",
     "alias": "its ifalias",
     "gro": "frames that wait for it are merged",
+    "master": "the bridge, or another device, that it is a port of, or null",
     "labels": "of the pair, all of them",
     "overload": "of the pair: drop or backpressure",
     "workers": "of the pair: which worker forwards each queue",

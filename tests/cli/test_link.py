@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cli.outcome import refused
-from tests.kit.commands import in_netns
+from tests.kit.commands import in_netns, ip
 from tests.kit.daemon import Daemon
 from tests.kit.links import link_exists, read_link
 from tests.kit.netns import Namespaces, fresh_name
@@ -189,3 +189,17 @@ def test_a_sysctl_that_is_none(shared_daemon: Daemon) -> None:
         answer = shared_daemon.ctl("sysctl", word, check=False)
         assert (answer.code, answer.out) == (2, "")
         assert "netdev_none" in answer.err
+
+
+def test_a_bridge_is_a_master_as_with_ip(shared_daemon: Daemon, netns: Namespaces) -> None:
+    where = netns.make()
+    ip(where, "link", "add", "br0", "type", "bridge")
+    shared_daemon.ctl("-n", where, "link", "add", "vm0", "master", "br0", "type", "veth", "peer", "vm1")
+    (shown, *_peer) = shared_daemon.ctl("-n", where, "link", "show", "vm0").out.splitlines()
+    assert " mtu 1500 master br0 state DOWN " in shown
+    (row,) = rows(shared_daemon, "-n", where, "link", "show", "vm0")
+    assert row["master"] == ip(where, "-j", "link", "show", "vm0").json()[0]["master"] == "br0"
+    shared_daemon.ctl("-n", where, "link", "set", "vm0", "nomaster")
+    assert "master" not in shared_daemon.ctl("-n", where, "link", "show", "vm0").out
+    shared_daemon.ctl("-n", where, "link", "set", "vm0", "master", "br0")
+    assert "vm0" in ip(where, "link", "show", "master", "br0").out

@@ -69,6 +69,7 @@ def test_every_value_arrives(file: Path) -> None:
             "busy_poll": 50,
         },
         "limits": {"max_pairs": 5, "clients": 6, "idle_timeout": 7.0, "write_timeout": 8.5},
+        "bridge": [],
         "pair": [],
     }
 
@@ -85,7 +86,7 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
     ("text", "complaint"),
     [
         # unknown keys
-        ("sokcet = 'x'", "1: sokcet: unknown (known: socket, log, worker, sysctl, limits, pair)"),
+        ("sokcet = 'x'", "1: sokcet: unknown (known: socket, log, worker, sysctl, limits, bridge, pair)"),
         ("[log]\ncolour = true", "2: log.colour: unknown (known in log: level, format)"),
         ("[sysctl]\n'net.core.dev_weight' = 1", "2: sysctl.net.core.dev_weight: unknown (known in sysctl: "),
         ("[worker.one]\npid = 1", "1: worker.one: unknown (known in worker: count, overload, cpus, frameio, "),
@@ -123,7 +124,7 @@ def test_workers_are_counted_or_left_to_the_machine(file: Path, count: str | int
         # several at once
         (
             "a = 1\n[log]\nlevel = 1",
-            "1: a: unknown (known: socket, log, worker, sysctl, limits, pair)\n"
+            "1: a: unknown (known: socket, log, worker, sysctl, limits, bridge, pair)\n"
             f"{{file}}:3: log.level: must be {LEVELS}, not 1",
         ),
         # no TOML

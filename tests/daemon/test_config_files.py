@@ -69,7 +69,7 @@ def test_a_pair_given_twice_names_both_places(tmp_path: Path, write: Callable[..
     ]
 
 
-SAME_END = '"x0" is the end in {} already (give each end in a namespace a name of its own)'
+SAME_END = '"x0" is the end in {} already (give each end and bridge in a namespace a name of its own)'
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_everything_wrong_in_every_file_is_said(tmp_path: Path, write: Callable[
     assert findings(*wrong, "sokcet = 1\n[log]\nlevel = 1", a="x = ", b="[limits]\nclients = 0") == [
         "conf.d/a.toml:1: Invalid value (at the end of the file)",
         "conf.d/b.toml:2: limits.clients: must be greater than or equal to 1, not 0",
-        "vethd.toml:1: sokcet: unknown (known: socket, log, worker, sysctl, limits, pair)",
+        "vethd.toml:1: sokcet: unknown (known: socket, log, worker, sysctl, limits, bridge, pair)",
         "vethd.toml:3: log.level: must be 'debug', 'info', 'warning' or 'error', not 1",
     ]
 
@@ -261,7 +261,7 @@ def test_check_config_looks_at_the_default_file(tmp_path: Path) -> None:
     (tmp_path / "vethd" / "conf.d").mkdir(parents=True)
     (tmp_path / "vethd" / "conf.d" / "a.toml").write_text("x = 1")
     answer = program.vethd("check-config", prefix=in_etc(tmp_path))
-    known = "known: socket, log, worker, sysctl, limits, pair"
+    known = "known: socket, log, worker, sysctl, limits, bridge, pair"
     assert (answer.code, answer.out) == (2, f"/etc/vethd/conf.d/a.toml:1: x: unknown ({known})\n")
     (tmp_path / "vethd" / "conf.d" / "a.toml").write_text("")
     (tmp_path / "vethd" / "vethd.toml").write_text("")

@@ -271,7 +271,7 @@ def test_the_configuration_is_wrong(tmp_path: Path) -> None:
     file.write_text("x = 1\n[limits]\nmax_pairs = 0\n")
     code, findings = examine([], "--config", file)
     assert (code, missing(findings)) == (1, {"configuration": "`vethd check-config` says all that is wrong with it"})
-    known = "known: socket, log, worker, sysctl, limits, pair"
+    known = "known: socket, log, worker, sysctl, limits, bridge, pair"
     assert findings["configuration"]["found"] == f"{file}:1: x: unknown ({known}), and 1 more"
 
 

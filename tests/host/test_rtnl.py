@@ -305,5 +305,5 @@ def test_a_datagram_is_split_into_its_messages(messages: list[tuple[int, int, by
 def test_what_a_message_does_not_say_is_empty() -> None:
     body = struct.pack("=BBHiII", 0, 0, 1, 7, IFF_UP, 0)
     info = rtnl.parse_link(HEADER.pack(HEADER.size + len(body), rtnl.RTM_NEWLINK, 0, 1, 0) + body)
-    assert info == LinkInfo(7, "", IFF_UP, 0, "", 0, False, "UNKNOWN", "", "", None, None)
+    assert info == LinkInfo(7, "", IFF_UP, 0, "", 0, False, "UNKNOWN", "", "", None, None, 0, "")
     assert info.up

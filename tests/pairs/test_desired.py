@@ -82,6 +82,7 @@ def state(**of_a: Any) -> State:
 
 def test_what_is_left_out_is_the_default_and_an_address_is_open() -> None:
     end = {"mtu": 1500, "txqueuelen": 1000, "alias": "", "gro": False, "up": True}
+    end |= {"bridge": None, "addresses": frozenset(), "routes": frozenset()}
     assert state() == {
         "placement": "move",
         "numqueues": 1,

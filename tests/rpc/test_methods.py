@@ -20,7 +20,7 @@ from vethd.drops import DropPoint
 
 END = {
     *("ifname", "ifindex", "netns", "netns_inode", "address", "mtu", "txqueuelen", "alias"),
-    *("up", "carrier", "operstate", "offload", "offload_why", "gro"),
+    *("up", "carrier", "operstate", "offload", "offload_why", "gro", "master"),
 }
 
 

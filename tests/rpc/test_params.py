@@ -8,7 +8,7 @@ from tests.kit.daemon import Daemon
 from tests.kit.netns import Namespaces
 from tests.rpc.talk import Talk, refused, request, result
 
-END_FIELDS = "ifname, netns, address, mtu, txqueuelen, alias, gro, up"
+END_FIELDS = "ifname, netns, address, mtu, txqueuelen, alias, gro, up, bridge, addresses, routes"
 PAIR_FIELDS = "a, b, placement, numqueues, overload, labels, origin"
 SELECTOR = "ifname, netns, pair, end"
 UUID = "00000000-0000-4000-8000-000000000000"

@@ -70,6 +70,7 @@ _LINK: Final = (
             "         [ netns NETNS ] [ address MAC ] [ mtu BYTES ]",
             "         [ txqueuelen FRAMES ] [ alias TEXT ]",
             "         [ gro { on | off } ] [ worker NUMBER ]",
+            "         [ master BRIDGE | nomaster ]",
             "         [ overload { drop | backpressure } ]",
             "         [ label KEY=VALUE ]... [ nolabel KEY ]...",
         ),
@@ -220,7 +221,7 @@ DEFINITIONS: Final = {
     "END": (
         "[ netns NETNS ] [ address MAC ] [ mtu BYTES ]",
         "[ txqueuelen FRAMES ] [ alias TEXT ]",
-        "[ gro { on | off } ] [ up | down ]",
+        "[ gro { on | off } ] [ master BRIDGE ] [ up | down ]",
     ),
     "NETNS": ("{ NAME | PID | PATH }",),
     "TOPIC": ("{ all | link | carrier | worker | drop | config | daemon }",),

@@ -21,7 +21,8 @@ def apply(words: Words, session: Session) -> int:
         if word is None:
             raise garbage(words.take())
         once(flags, word.replace("-", "_"), True, word)
-    found = session.call("config.apply", pairs=_read(name), **flags)
+    pairs, bridges = _read(name)
+    found = session.call("config.apply", pairs=pairs, bridges=bridges, **flags)
     if session.output.json:
         session.output.value(found)
     else:
@@ -31,8 +32,8 @@ def apply(words: Words, session: Session) -> int:
     return 2 if found["failed"] else 0
 
 
-def _read(name: str) -> list[Any]:
-    """The `[[pair]]` tables of a file. Raises UsageError."""
+def _read(name: str) -> list[list[Any]]:
+    """The `[[pair]]` tables of a file, and its `[[bridge]]` tables. Raises UsageError."""
     import tomllib
 
     try:
@@ -41,14 +42,17 @@ def _read(name: str) -> list[Any]:
         else:
             with open(name, "rb") as file:
                 text = file.read().decode("utf-8-sig")
-        pairs = tomllib.loads(text).get("pair", [])
+        content = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f'Cannot open file "{name}" for reading: {error.strerror}', status=1) from None
     except ValueError as error:  # no UTF-8, no TOML; it names the line
         raise UsageError(f"{name}: {error}", status=1) from None
-    if not isinstance(pairs, list):
-        raise UsageError(f"{name}: pair is not a list of tables", "write [[pair]], with two brackets", 1)
-    return pairs
+    tables = []
+    for word in ("pair", "bridge"):
+        tables.append(content.get(word, []))
+        if not isinstance(tables[-1], list):
+            raise UsageError(f"{name}: {word} is not a list of tables", f"write [[{word}]], with two brackets", 1)
+    return tables
 
 
 def _record(row: Row) -> list[str]:

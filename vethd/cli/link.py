@@ -11,9 +11,12 @@ from vethd.cli.records import link_record, link_rows
 from vethd.cli.request import Request, filter_links, require_link, select_link
 from vethd.cli.session import Session
 
-_END: Final = ("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "gro", "alias", "up", "down")
+_END: Final = (
+    *("netns", "address", "lladdr", "mtu", "txqueuelen", "txqlen", "qlen", "gro", "alias", "master"),
+    *("up", "down"),
+)
 _PAIR: Final = ("placement", "numqueues", "label", "overload")
-_CHANGES: Final = ("up", "down", "name", *_END[:-2], "label", "nolabel", "worker", "overload")
+_CHANGES: Final = ("up", "down", "name", *_END[:-2], "label", "nolabel", "nomaster", "worker", "overload")
 
 
 def add(words: Words, session: Session) -> None:
@@ -85,6 +88,8 @@ def read_set(words: Words, request: Request) -> None:
         elif word == "nolabel":
             name = words.take(LABEL_NAME)
             once(changes.setdefault("labels", {}), name, None, f"label {name}")
+        elif word == "nomaster":
+            once(changes, "bridge", None, word)
         elif word == "worker":
             once(changes, "worker", words.number("worker", WORKER))
         elif word in _PAIR:
@@ -124,6 +129,8 @@ def _of_end(word: str, words: Words, request: Request, end: dict[str, Any]) -> N
         once(end, word, words.choice(word, "on", "off") == "on")
     elif word == "alias":
         once(end, word, words.take())
+    elif word == "master":
+        once(end, "bridge", words.take(), word)
     else:
         once(end, "up", word == "up")
 

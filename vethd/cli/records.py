@@ -49,6 +49,8 @@ def _row(pair: Row, letter: str, other: str, counters: Row | None, detail: int) 
         "offload_why": end["offload_why"],
         "gro": end["gro"],
     }
+    if end.get("master") is not None:
+        row["master"] = end["master"]
     if counters is not None and detail:
         mine = counters[letter]
         row["stats64"] = {
@@ -65,9 +67,10 @@ def link_record(row: Row, output: Output, details: bool) -> list[str]:
     """The lines of `ip link`, with the peer, the pair and the worker beside it."""
     peer = row["peer"]
     other = f"{plain(peer['ifname'])} netns {netns_name(peer)}"
+    master = f" master {plain(row['master'])}" if "master" in row else ""
     lines = [
         f"{row['ifindex']}: {output.paint(plain(row['ifname']), 'ifname')}: <{','.join(row['flags'])}>"
-        f" mtu {row['mtu']} state {output.paint(row['operstate'], row['operstate'])} qlen {row['txqlen']}"
+        f" mtu {row['mtu']}{master} state {output.paint(row['operstate'], row['operstate'])} qlen {row['txqlen']}"
         f" netns {netns_name(row)}",
         f"    link/ether {output.paint(row['address'], 'address')}"
         f" brd {output.paint(row['broadcast'], 'address')} peer {other}",

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from vethd.config import Config, SysctlConfig
 from vethd.configfiles import ConfigError, Source
 from vethd.daemon.log import set_level
 from vethd.daemon.service import Service
+from vethd.daemon.waiting import Waiting
 from vethd.host import netns
 from vethd.host.opening import Paths
 from vethd.pairs.create import Creator
@@ -30,7 +31,7 @@ from vethd.pairs.static import StaticPairs
 from vethd.pairs.workers import Workers
 from vethd.rpc.call import open_ref, paths_in
 from vethd.rpc.schema.base import NetnsRef
-from vethd.rpc.schema.config import StaticPair
+from vethd.rpc.schema.config import StaticBridge, StaticPair
 from vethd.rpc.server import Server
 
 #: Keys that a running daemon keeps: processes, shared memory and the socket are made for them.
@@ -76,6 +77,7 @@ class Reloader:
         self._started = False
         self.files = files
         self.static_digest: str | None = None
+        self.waiting: Waiting | None = None
 
     def in_force(self) -> Config:
         """The settings in force, as files would say them."""
@@ -106,21 +108,26 @@ class Reloader:
         if not in_place:
             await self._start_static(left, kept)
             left = _digest(self._config)
+        elif self.waiting is not None and left == _digest(self._config):
+            missing = self._static.missing(self._config.pair)
+            await self.waiting.wait(pair for pair in missing if pair.a.bridge or pair.b.bridge)
         self.static_digest = left
         self._started = True
         if self._wanted:
             self.request()
 
     async def _start_static(self, left: str | None, kept: bool) -> None:
-        pairs, prune = self._config.pair, kept
+        pairs, bridges, prune = self._config.pair, self._config.bridge, kept
         if kept and left in (None, _digest(self._config)):
             pairs, prune = self._static.missing(pairs), False
-        if pairs or prune:
-            await self._apply(pairs, "start", prune=prune)
+        if pairs or bridges or prune:
+            await self._apply(pairs, bridges, "start", prune=prune)
 
     async def stop(self) -> None:
         """Reload no more; returns when nothing is under way."""
         self._started = False
+        if self.waiting is not None:
+            await self.waiting.stop()
         if self._task is not None:
             await self._task
 
@@ -164,12 +171,18 @@ class Reloader:
             "config", "reloaded", files=list(map(str, loaded.files)), changed=applied, needs_restart=kept
         )
         self.static_digest = _digest(loaded.config)
-        await self._apply(loaded.config.pair, "reload", prune=True)
+        await self._apply(loaded.config.pair, loaded.config.bridge, "reload", prune=True)
 
-    async def _apply(self, pairs: list[StaticPair], reason: str, *, prune: bool) -> None:
+    async def _apply(self, pairs: list[StaticPair], bridges: list[StaticBridge], reason: str, *, prune: bool) -> None:
         with Paths() as paths:
-            await paths.open(paths_in(pairs))
-            await self._static.apply(pairs, partial(_opened, paths), reason, prune=prune)
+            await paths.open(paths_in([*pairs, *bridges]))
+            rows = await self._static.apply(pairs, bridges, partial(_opened, paths), reason, prune=prune)
+        if self.waiting is not None:
+            await self.waiting.note(pairs, rows, all_of_them=prune)
+
+    async def make(self, pairs: list[StaticPair]) -> None:
+        """Make static pairs that the files speak of, now that it can be done."""
+        await self._apply(pairs, [], "its bridge is there", prune=False)
 
     async def _put_into_force(self, config: Config) -> None:
         set_level(config.log.level)
@@ -181,13 +194,13 @@ class Reloader:
 
 def _digest(config: Config) -> str:
     """Tells what files say of static pairs from anything else that they might."""
-    return hashlib.sha256(repr(config.pair).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(repr((config.bridge, config.pair)).encode(errors="surrogateescape")).hexdigest()
 
 
 def _flat(config: Config) -> dict[str, Any]:
     """Every setting by its key, such as `log.level`."""
     flat: dict[str, Any] = {}
-    for section, value in config.model_dump(exclude={"pair"}).items():
+    for section, value in config.model_dump(exclude={"pair", "bridge"}).items():
         if isinstance(value, dict):
             flat |= {f"{section}.{name}": setting for name, setting in value.items()}
         else:
@@ -197,11 +210,20 @@ def _flat(config: Config) -> dict[str, Any]:
 
 def _with(config: Config, values: dict[str, Any]) -> Config:
     """The configuration with other values for some keys."""
-    content = config.model_dump(exclude={"pair"})
+    content = config.model_dump(exclude={"pair", "bridge"})
     for key, value in values.items():
         section, _dot, name = key.rpartition(".")
         (content[section] if section else content)[name] = value
     return Config.model_validate(content)
+
+
+@asynccontextmanager
+async def open_ends(pair: StaticPair) -> AsyncIterator[tuple[int, int]]:
+    """The namespaces of the ends of a pair that a file speaks of, a's first. Raises a VethdError."""
+    with Paths() as paths, ExitStack() as fds:
+        await paths.open(paths_in(pair))
+        a, b = (fds.enter_context(_opened(paths, end.netns, "netns")) for end in (pair.a, pair.b))
+        yield a, b
 
 
 @contextmanager

@@ -46,6 +46,7 @@ from vethd.host.threads import HostThreads
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Letter, Origin, Overload, Pair, PairState, Placement, Queue
 from vethd.pairs.registry import Registry
+from vethd.pairs.static_bridges import StaticBridges
 from vethd.pairs.workers import Workers
 from vethd.rpc.server import Server
 from vethd.rpc.tokens import Answered, Tokens
@@ -91,6 +92,10 @@ class EndEntry(_Entry):
     alias: KernelText = ""
     gro: bool = False
     up: bool = False
+    master: KernelText = ""
+    master_index: int = 0
+    joined: bool = False
+    attached: bool = False
     operstate: str = "DOWN"
     offload_why: str = ""
     unread_before: int = 0
@@ -137,7 +142,7 @@ class Head(_Entry):
     """What is there once. ends: that the counters have rows for. seq: number of the last event.
 
     inode: of the socket's path. sysctls: backlog settings that were changed at run time. static: see
-    Reloader.static_digest, None if that is not known.
+    Reloader.static_digest, None if that is not known. bridges: see StaticBridges.known.
     """
 
     version: Literal[2] = VERSION
@@ -146,6 +151,7 @@ class Head(_Entry):
     inode: int
     sysctls: dict[str, int | bool]
     static: str | None = None
+    bridges: tuple[tuple[tuple[int, int], KernelText], ...] = ()
 
 
 class State(Head):
@@ -204,6 +210,7 @@ class Parts:
     counters: Counters
     journal: Journal
     reloader: Reloader
+    bridges: StaticBridges
     tokens: Tokens
     server: Server
 
@@ -216,6 +223,7 @@ def head(parts: Parts) -> Head:
         inode=parts.server.inode,
         sysctls=parts.reloader.changed_sysctls(),
         static=parts.reloader.static_digest,
+        bridges=tuple(sorted(parts.bridges.known)),
     )
 
 
@@ -288,6 +296,7 @@ async def restore(
         slots[pair] = entry.workers
     if state is not None:
         parts.journal.seq = state.seq
+        parts.bridges.known = set(state.bridges)
         for known in state.pairs:
             if half_of(known.uuid) not in entries:
                 who = {"pair": str(known.uuid), "a": known.a.ifname, "b": known.b.ifname}
@@ -435,6 +444,7 @@ def _asked(fd: int, found: Located, numbers: tuple[int, ...]) -> EndEntry:
         hdr_len=hdr_len,
         offload_why="the daemon does not know any more what is on",
         unread_before=info.stats.tx_dropped if info.stats is not None else 0,
+        attached=True,  # for all one knows
         **{name: getattr(info, name) for name in _ASKED},
     )
 

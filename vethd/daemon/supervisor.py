@@ -21,11 +21,13 @@ from vethd.daemon.health import ANSWER_PART, Health, watchdog_interval
 from vethd.daemon.keep import Keeper, room_for_ends
 from vethd.daemon.names import CONTROL, COUNTERS, STAGING
 from vethd.daemon.reexec import Reexec
-from vethd.daemon.reload import Reloader
+from vethd.daemon.reload import Reloader, open_ends
 from vethd.daemon.service import Service
 from vethd.daemon.state import Parts, restore
+from vethd.daemon.waiting import Waiting
 from vethd.errors import WorkerFailed
 from vethd.host.threads import HostThreads
+from vethd.pairs.bridges import Bridges
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
@@ -33,7 +35,9 @@ from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Event, Journal
 from vethd.pairs.registry import Registry
 from vethd.pairs.static import StaticPairs
+from vethd.pairs.static_bridges import StaticBridges
 from vethd.pairs.workers import Workers
+from vethd.rpc.bridges import BridgeMethods
 from vethd.rpc.configs import ConfigMethods
 from vethd.rpc.daemon import DaemonMethods
 from vethd.rpc.events import EventMethods
@@ -104,7 +108,18 @@ class Supervisor:
             config.worker.overload,
         )
         self.changer = Changer(self.threads, self.workers, self.follower, self.journal, log)
-        self.static = StaticPairs(self.registry, self.creator, self.changer, self.deleter, self.journal, log)
+        self.bridges = Bridges(self.threads, self.registry, log)
+        self.static_bridges = StaticBridges(self.threads, self.bridges, log)
+        self.static = StaticPairs(
+            self.threads,
+            self.registry,
+            self.creator,
+            self.changer,
+            self.deleter,
+            self.static_bridges,
+            self.journal,
+            log,
+        )
         self.methods = Methods(
             (
                 *LinkMethods(
@@ -116,6 +131,7 @@ class Supervisor:
                     self.counters,
                     self.follower.settled,
                 ).table,
+                *BridgeMethods(self.bridges).table,
                 *StatsMethods(self.threads, self.registry, self.workers, self.counters, self.follower.settled).table,
                 *SysctlMethods(self.workers, self.journal, log).table,
                 *EventMethods(
@@ -128,7 +144,7 @@ class Supervisor:
                     self.journal,
                     log,
                 ).table,
-                *ConfigMethods(self.registry, self.static, self._in_force).table,
+                *ConfigMethods(self.threads, self.registry, self.static, self._in_force).table,
                 *DaemonMethods(
                     self.registry,
                     self.workers,
@@ -155,12 +171,14 @@ class Supervisor:
             self.service,
             log,
         )
+        self.reloader.waiting = Waiting(self.threads, self.bridges, self.follower, open_ends, self.reloader.make, log)
         self._parts = Parts(
             self.registry,
             self.workers,
             self.counters,
             self.journal,
             self.reloader,
+            self.static_bridges,
             self.methods.tokens,
             self.server,
         )

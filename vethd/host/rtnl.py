@@ -31,9 +31,16 @@ RTM_NEWNSID: Final = 88
 RTM_DELNSID: Final = 89
 RTM_GETNSID: Final = 90
 
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
 _NLM_F_REQUEST: Final = 0x1
 _NLM_F_ACK: Final = 0x4
 _NLM_F_CREATE_REPLACE: Final = 0x500
+_NLM_F_DUMP: Final = 0x300
+_NLM_F_DUMP_INTR: Final = 0x10
+_NLA_F_NESTED: Final = 0x8000
+_NLMSG_DONE: Final = 3
 _NLM_F_ACK_TLVS: Final = 0x200
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -54,7 +61,7 @@ _ATTRIBUTE_HEADER: Final = struct.Struct("=HH")
 _NLA_TYPE_MASK: Final = 0x3FFF
 _INT: Final = struct.Struct("=i")
 _UINT: Final = struct.Struct("=I")
-#: struct ifinfomsg: index, flags, change.
+#: struct ifinfomsg: index, flags, change; the family before them is 0 here.
 _IFINFOMSG: Final = struct.Struct("=4xiII")
 #: struct tcmsg: ifindex, handle, parent, info.
 _TCMSG: Final = struct.Struct("=4xiIII")
@@ -64,14 +71,17 @@ _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_QDISC: Final = 6
+_IFLA_MASTER: Final = 10
 _IFLA_TXQLEN: Final = 13
 _IFLA_OPERSTATE: Final = 16
+_IFLA_LINKINFO: Final = 18
 _IFLA_IFALIAS: Final = 20
 _IFLA_STATS64: Final = 23
 _IFLA_NET_NS_FD: Final = 28
 _IFLA_CARRIER: Final = 33
 _IFLA_NEW_NETNSID: Final = 45
 _IFLA_TARGET_NETNSID: Final = 46
+_IFLA_INFO_KIND: Final = 1
 _TCA_KIND: Final = 1
 _NETNSA_NSID: Final = 1
 _NETNSA_FD: Final = 3
@@ -81,6 +91,7 @@ _STATS64: Final = struct.Struct("=4Q16x2Q")
 _OPERSTATES: Final = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
 
 IFF_UP: Final = 0x1
+IFF_PROMISC: Final = 0x100
 
 
 class RtnlError(OSError):
@@ -89,7 +100,10 @@ class RtnlError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """What RTM_NEWLINK says of a device. Counters are the kernel's own and may be absent from an event (None)."""
+    """What RTM_NEWLINK says of a device. Counters are the kernel's own and may be absent from an event (None).
+
+    master: index of the device that it is a port of, or 0. kind: such as `tun` or `bridge`, "" for hardware.
+    """
 
     ifindex: int
     ifname: str
@@ -103,6 +117,8 @@ class LinkInfo:
     alias: str
     stats: LinkStats | None
     moved_to: int | None
+    master: int
+    kind: str
 
     @property
     def up(self) -> bool:
@@ -144,13 +160,17 @@ class Rtnl:
 
     def get_link(self, *, nsid: int | None = None, index: int = 0, name: str | None = None) -> LinkInfo:
         """A device by index or name, in this namespace or the one with `nsid` here. Raises RtnlError (ENODEV)."""
+        return parse_link(self.get_link_message(nsid=nsid, index=index, name=name))
+
+    def get_link_message(self, *, nsid: int | None = None, index: int = 0, name: str | None = None) -> bytes:
+        """As get_link, the kernel's answer itself: some attributes mean something to devices of one kind only."""
         message = _IFINFOMSG.pack(index, 0, 0) + _target(nsid)
         if name is not None:
-            message += _attribute(_IFLA_IFNAME, _asciiz(name))
+            message += attribute(_IFLA_IFNAME, _asciiz(name))
         with _gone_with_its_netns(nsid):
             answer = self._request(message, RTM_GETLINK)
         assert answer is not None
-        return parse_link(answer)
+        return answer
 
     def get_stats(self, *, nsid: int, index: int) -> tuple[str, LinkStats | None]:
         """Address and counters of a device, as `get_link` has them, for a third less. Raises RtnlError (ENODEV)."""
@@ -186,32 +206,36 @@ class Rtnl:
         mtu: int | None = None,
         txqlen: int | None = None,
         net_ns_fd: int | None = None,
+        master: int | None = None,
     ) -> None:
         """RTM_SETLINK: set `flags` under the mask `change`, and the IFLA_* attributes that are given.
+
+        master: the index of a device to be a port of; 0: of none.
 
         Raises RtnlError.
         """
         message = _IFINFOMSG.pack(index, flags, change)
         if ifname is not None:
-            message += _attribute(_IFLA_IFNAME, _asciiz(ifname))
+            message += attribute(_IFLA_IFNAME, _asciiz(ifname))
         if ifalias is not None:
-            message += _attribute(_IFLA_IFALIAS, _bytes(ifalias))
+            message += attribute(_IFLA_IFALIAS, _bytes(ifalias))
         if address is not None:
-            message += _attribute(_IFLA_ADDRESS, bytes.fromhex(address.replace(":", "")))
-        for kind, value in ((_IFLA_MTU, mtu), (_IFLA_TXQLEN, txqlen), (_IFLA_NET_NS_FD, net_ns_fd)):
+            message += attribute(_IFLA_ADDRESS, bytes.fromhex(address.replace(":", "")))
+        numbers = {_IFLA_MTU: mtu, _IFLA_TXQLEN: txqlen, _IFLA_NET_NS_FD: net_ns_fd, _IFLA_MASTER: master}
+        for kind, value in numbers.items():
             if value is not None:
-                message += _attribute(kind, _UINT.pack(value))
+                message += attribute(kind, _UINT.pack(value))
         self._request(message, RTM_SETLINK, _NLM_F_ACK)
 
-    def del_link(self, name: str, nsid: int) -> None:
-        """Delete a device of the namespace with that nsid here. Raises RtnlError (ENODEV: it is gone already)."""
-        message = _IFINFOMSG.pack(0, 0, 0) + _target(nsid) + _attribute(_IFLA_IFNAME, _asciiz(name))
+    def del_link(self, name: str, nsid: int | None = None) -> None:
+        """Delete a device of this namespace or the one with that nsid here. Raises RtnlError (ENODEV: it is gone)."""
+        message = _IFINFOMSG.pack(0, 0, 0) + _target(nsid) + attribute(_IFLA_IFNAME, _asciiz(name))
         with _gone_with_its_netns(nsid):
             self._request(message, RTM_DELLINK, _NLM_F_ACK)
 
     def set_noqueue(self, index: int) -> None:
         """Make noqueue the root qdisc, as veth has it: the TAP's drops then reach the sender. Raises RtnlError."""
-        message = _TCMSG.pack(index, 0, _TC_H_ROOT, 0) + _attribute(_TCA_KIND, b"noqueue\0")
+        message = _TCMSG.pack(index, 0, _TC_H_ROOT, 0) + attribute(_TCA_KIND, b"noqueue\0")
         self._request(message, RTM_NEWQDISC, _NLM_F_ACK | _NLM_F_CREATE_REPLACE)
 
     def assign_nsid(self, netns: int) -> int:
@@ -222,9 +246,9 @@ class Rtnl:
         found = self._get_nsid(netns)
         if found >= 0:
             return found
-        any_nsid = _attribute(_NETNSA_NSID, _INT.pack(-1))  # the kernel chooses
+        any_nsid = attribute(_NETNSA_NSID, _INT.pack(-1))  # the kernel chooses
         try:
-            self._request(_RTGENMSG + any_nsid + _attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_NEWNSID, _NLM_F_ACK)
+            self._request(_RTGENMSG + any_nsid + attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_NEWNSID, _NLM_F_ACK)
         except RtnlError as error:
             if error.errno != errno.EEXIST:  # assigned by a move in between
                 raise
@@ -234,9 +258,36 @@ class Rtnl:
         return found
 
     def _get_nsid(self, netns: int) -> int:
-        answer = self._request(_RTGENMSG + _attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_GETNSID)
+        answer = self._request(_RTGENMSG + attribute(_NETNSA_FD, _UINT.pack(netns)), RTM_GETNSID)
         assert answer is not None
         return parse_nsid(answer)
+
+    def request(self, message: bytes, kind: int, flags: int = 0) -> None:
+        """Make a request of any kind, its header excluded, and wait until it is done. Raises RtnlError."""
+        self._request(message, kind, flags | _NLM_F_ACK)
+
+    def dump(self, message: bytes, kind: int) -> list[bytes]:
+        """All answers to a request that asks for a list; asked again when it changed meanwhile. Raises RtnlError."""
+        while True:
+            self._sequence += 1
+            size = _NLMSG_HEADER.size + len(message)
+            header = _NLMSG_HEADER.pack(size, kind, _NLM_F_REQUEST | _NLM_F_DUMP, self._sequence, 0)
+            self._socket.send(header + message)
+            answers: list[bytes] = []
+            interrupted = False
+            done = False
+            while not done:
+                for answer, what, sequence in split(self._socket.recv(1 << 18)):
+                    if sequence != self._sequence:
+                        continue
+                    if what == NLMSG_ERROR:
+                        _raise_error(answer)
+                    interrupted |= bool(_NLMSG_HEADER.unpack_from(answer)[2] & _NLM_F_DUMP_INTR)
+                    done = what == _NLMSG_DONE
+                    if not done:
+                        answers.append(answer)
+            if not interrupted:
+                return answers
 
     def _request(self, message: bytes, kind: int, flags: int = 0) -> bytes | None:
         """Send one request, its header excluded; the answer, or None for an acknowledgement. Raises RtnlError."""
@@ -291,6 +342,11 @@ def split(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += (length + 3) & ~3
 
 
+def link_family(message: bytes) -> int:
+    """The address family of a link message: AF_UNSPEC for the device itself, AF_BRIDGE for what it is as a port."""
+    return message[_NLMSG_HEADER.size]
+
+
 def link_index(message: bytes) -> int:
     """The ifindex of a link message, without parsing the rest."""
     return int(_IFINFOMSG.unpack_from(message, _NLMSG_HEADER.size)[0])
@@ -299,7 +355,7 @@ def link_index(message: bytes) -> int:
 def parse_link(message: bytes) -> LinkInfo:
     """What a link message says."""
     index, flags, _change = _IFINFOMSG.unpack_from(message, _NLMSG_HEADER.size)
-    said = _attributes(message, _NLMSG_HEADER.size + _IFINFOMSG.size)
+    said = attributes(message, _NLMSG_HEADER.size + _IFINFOMSG.size)
     stats = said.get(_IFLA_STATS64)
     operstate = said.get(_IFLA_OPERSTATE, b"\0")[0]
     return LinkInfo(
@@ -315,6 +371,8 @@ def parse_link(message: bytes) -> LinkInfo:
         alias=_text(said.get(_IFLA_IFALIAS, b"")),
         stats=None if stats is None else LinkStats(*_STATS64.unpack_from(stats)),
         moved_to=_INT.unpack(said[_IFLA_NEW_NETNSID])[0] if _IFLA_NEW_NETNSID in said else None,
+        master=_uint(said.get(_IFLA_MASTER)),
+        kind=_text(attributes(said.get(_IFLA_LINKINFO, b""), 0).get(_IFLA_INFO_KIND, b"")),
     )
 
 
@@ -336,7 +394,7 @@ def parse_stats(message: bytes) -> tuple[str, LinkStats | None]:
 
 def parse_nsid(message: bytes) -> int:
     """The id that an RTM_NEWNSID or RTM_DELNSID message is about, -1 when it names none."""
-    said = _attributes(message, _NLMSG_HEADER.size + len(_RTGENMSG))
+    said = attributes(message, _NLMSG_HEADER.size + len(_RTGENMSG))
     return int(_INT.unpack(said[_NETNSA_NSID])[0]) if _NETNSA_NSID in said else -1
 
 
@@ -368,12 +426,18 @@ def _uint(value: bytes | None) -> int:
     return 0 if value is None else int(_UINT.unpack(value)[0])
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """An attribute (struct nlattr), padded."""
     return _ATTRIBUTE_HEADER.pack(_ATTRIBUTE_HEADER.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
+def nested(kind: int, value: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | _NLA_F_NESTED, value)
+
+
 def _target(nsid: int | None) -> bytes:
-    return b"" if nsid is None else _attribute(_IFLA_TARGET_NETNSID, _INT.pack(nsid))
+    return b"" if nsid is None else attribute(_IFLA_TARGET_NETNSID, _INT.pack(nsid))
 
 
 def _raise_error(message: bytes) -> None:
@@ -384,19 +448,22 @@ def _raise_error(message: bytes) -> None:
         return
     text = os.strerror(-negative)
     at = _NLMSG_HEADER.size + 4 + _NLMSG_HEADER.size  # NETLINK_CAP_ACK: only the request's header is echoed
-    if flags & _NLM_F_ACK_TLVS and (words := _attributes(message, at).get(_NLMSGERR_ATTR_MSG)):
+    if flags & _NLM_F_ACK_TLVS and (words := attributes(message, at).get(_NLMSGERR_ATTR_MSG)):
         text += ": " + words.rstrip(b"\0").decode(errors="replace")
     raise RtnlError(-negative, text)
 
 
-def _attributes(message: bytes, at: int) -> dict[int, bytes]:
+def attributes(message: bytes, at: int) -> dict[int, bytes]:
     """The attributes of a message from `at` on: values by type."""
-    found: dict[int, bytes] = {}
+    return dict(every_attribute(message, at))
+
+
+def every_attribute(message: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes of a message from `at` on, of which some may be there several times: (type, value)."""
     unpack, end = _ATTRIBUTE_HEADER.unpack_from, len(message) - 4
     while at <= end:
         length, kind = unpack(message, at)
         if length < 4:
             break
-        found[kind & _NLA_TYPE_MASK] = message[at + 4 : at + length]
+        yield kind & _NLA_TYPE_MASK, message[at + 4 : at + length]
         at += (length + 3) & ~3
-    return found

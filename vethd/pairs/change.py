@@ -5,7 +5,9 @@ first, with the rules of a new pair; then, on the `create` thread, each end gets
 
     address, mtu, ifalias, txqueuelen     of both ends
     netns and ifname                      of both ends; a move is one request, with the new name in it
+    bridge, IP addresses                  of both ends, where they are now
     IFF_UP                                of both ends
+    routes                                of both ends
 
 That is the order of do_setlink but for the move, which stands first there: a device loses its IP addresses and routes
 when it leaves its namespace or goes down, and no undoing brings them back. So what may fail without harm comes before.
@@ -30,18 +32,23 @@ from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
-from vethd.errors import KernelRefused, NoSuchLink, StaleGeneration, name_taken, no_fd_left
+from vethd.errors import KernelRefused, NoSuchLink, StaleGeneration, VethdError, name_taken, no_fd_left
 from vethd.host import netns, tap
+from vethd.host.address import Address, Route
+from vethd.host.bridge import Port
 from vethd.host.locate import beside, restore_qdisc
 from vethd.host.rtnl import IFF_UP, Rtnl
 from vethd.host.threads import HostThreads
+from vethd.pairs.attach import find_bridge, present, set_addresses, set_port, set_routes
 from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Letter, Overload, Pair, default_alias, describe
 from vethd.pairs.spec import (
     TXQUEUELEN_DEFAULT,
+    Attachment,
     check_address,
     check_alias,
+    check_attachment,
     check_mtu,
     check_name,
     check_txqueuelen,
@@ -49,6 +56,8 @@ from vethd.pairs.spec import (
 )
 from vethd.pairs.workers import Workers
 
+#: For EndChange.bridge: a port of none.
+NO_BRIDGE: Final = Port("")
 #: What requests call the attributes of rtnl.set_link that have another name there.
 _WORDS: Final = {"ifalias": "alias", "txqlen": "txqueuelen"}
 
@@ -59,6 +68,7 @@ class EndChange:
 
     ifname: a name, or a pattern with one `%d`. netns: an open fd; the caller closes it. The end is down there unless
     `up` says otherwise, as with `ip link set netns`. alias: "" for the default one.
+    bridge: the end becomes a port of it; NO_BRIDGE: of none. addresses, routes: these are vethd's on it from then on.
     """
 
     ifname: str | None = None
@@ -69,6 +79,9 @@ class EndChange:
     alias: str | None = None
     gro: bool | None = None
     up: bool | None = None
+    bridge: Port | None = None
+    addresses: tuple[Address, ...] | None = None
+    routes: tuple[Route, ...] | None = None
 
     def validate(self, letter: Letter) -> None:
         """Raise the error of the first field that the kernel would refuse; names end, field and remedy."""
@@ -82,6 +95,8 @@ class EndChange:
             check_txqueuelen(self.txqueuelen, f"end {letter}: txqueuelen")
         if self.alias is not None:
             check_alias(self.alias, f"end {letter}: alias")
+        port = None if self.bridge == NO_BRIDGE else self.bridge
+        check_attachment(Attachment(port, self.addresses or ()), True, f"end {letter}")
 
     @property
     def concerns_device(self) -> bool:
@@ -181,6 +196,9 @@ class Changer:
     ) -> None:
         """What only the supervisor and the workers know."""
         for end, of_end in changes:
+            if of_end.bridge is not None:
+                end.joined = of_end.bridge != NO_BRIDGE
+            end.attached |= bool(of_end.addresses or of_end.routes)
             if of_end.gro is not None and of_end.gro != end.gro:
                 end.gro = of_end.gro
                 self._journal.record("link", "changed", pair, end.letter, gro=end.gro)
@@ -282,14 +300,14 @@ class _Undo:
         """A step was done, and this call undoes it."""
         self._steps.append((step, partial(call, *args, **kwargs)))
 
-    def run(self) -> list[tuple[str, OSError]]:
+    def run(self) -> list[tuple[str, OSError | VethdError]]:
         """Undo everything, the last step first; what could not be undone, and why."""
-        left = []
+        left: list[tuple[str, OSError | VethdError]] = []
         while self._steps:
             step, call = self._steps.pop()
             try:
                 call()
-            except OSError as error:
+            except (OSError, VethdError) as error:
                 left.append((step, error))
         return left
 
@@ -328,7 +346,7 @@ def _step(letter: Letter, step: str, ifname: str | None = None) -> Iterator[None
 
 def _change(devices: list[_Device], undo: _Undo) -> None:
     """Change devices, step by step; each step that was done stands in `undo`, also when a later one fails."""
-    for step in (_look_for_name, _set_attributes, _set_place, _set_flags):
+    for step in (_look_for_name, _look_for_bridge, _set_attributes, _set_place, _attach, _set_flags, _set_routes):
         for device in devices:
             step(device, undo)
 
@@ -344,6 +362,15 @@ def _look_for_name(device: _Device, undo: _Undo) -> None:
             taken = there.has_link(wanted)
     if taken:
         raise name_taken(device.letter, wanted)
+
+
+def _look_for_bridge(device: _Device, undo: _Undo) -> None:
+    port = device.change.bridge
+    if port in (None, NO_BRIDGE):
+        return
+    assert port is not None
+    with _step(device.letter, "looking for its bridge"), _at_its_place(device, undo.staging) as there:
+        find_bridge(there, port, f"end {device.letter}")
 
 
 @contextmanager
@@ -397,6 +424,27 @@ def _set_place(device: _Device, undo: _Undo) -> None:
             restore_qdisc(device.fd, undo.staging)  # before it is up, or it gets another one first
 
 
+def _attach(device: _Device, undo: _Undo) -> None:
+    change, what = device.change, f"end {device.letter}"
+    if (change.bridge, change.addresses, change.routes) == (None, None, None):
+        return
+    with _step(device.letter, "looking at it"), beside(device.fd, undo.staging) as (rtnl, ifindex):
+        before = present(rtnl, ifindex)
+        # Noted before, since each is several requests; and together, for the routes need the addresses.
+        undo.add(f"{what}: attachment", _put_attachment_back, device, before, undo.staging, what)
+        if change.bridge is not None:
+            set_port(rtnl, ifindex, change.bridge if change.bridge != NO_BRIDGE else None, what)
+        if change.addresses is not None:
+            set_addresses(rtnl, ifindex, change.addresses, what)
+
+
+def _set_routes(device: _Device, undo: _Undo) -> None:
+    if device.change.routes is None:
+        return
+    with _step(device.letter, "looking at its routes"), beside(device.fd, undo.staging) as (rtnl, ifindex):
+        set_routes(rtnl, ifindex, device.change.routes, f"end {device.letter}")
+
+
 def _set_flags(device: _Device, undo: _Undo) -> None:
     up = device.change.up
     if up is None:
@@ -416,6 +464,15 @@ def _set(fd: int, staging: int, **attributes: Any) -> None:
     """Set attributes of a device, wherever it is. Raises OSError."""
     with beside(fd, staging) as (rtnl, ifindex):
         rtnl.set_link(ifindex, **attributes)
+
+
+def _put_attachment_back(device: _Device, before: Attachment, staging: int, what: str) -> None:
+    """Attach a device to what it was attached to, wherever it is. Raises OSError, VethdError."""
+    with beside(device.fd, staging) as (rtnl, ifindex):
+        if device.change.bridge is not None:
+            set_port(rtnl, ifindex, before.port, what)
+        set_addresses(rtnl, ifindex, before.addresses, what)
+        set_routes(rtnl, ifindex, before.routes, what)
 
 
 def _put_back(fd: int, home: int, ifname: str, up: bool, staging: int) -> None:

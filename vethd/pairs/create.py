@@ -2,13 +2,15 @@
 
 Order, as the kernel's veth_newlink has it: everything is checked; the peer (b) is made first, then a; each gets its
 place, name, MAC, MTU, ring and root qdisc; both are entered in the tables; a worker takes them; each gets its alias,
-and goes up when that is asked for; carrier follows once both are up. Whatever fails, what was done before is undone
+bridge and addresses, and goes up when that is asked for; once both are up, carrier follows; routes come last. Whatever
+fails, what was done before is undone
 in reverse order. What the kernel is asked before the worker takes them, and what after, is one call each on the
 `create` thread: every turn between thread and loop costs as much as three requests.
 
 Placement `move`: the TAP is opened in the staging namespace and moved with its new name in one RTM_SETLINK, so its fd
 does not keep the target alive and the pair dies with it, as veth does. `inside`: the TAP is opened in the target, a
-hundred times faster, and keeps the target alive until the pair is deleted.
+hundred times faster, and keeps the target alive until the pair is deleted - with a bridge that the end is a port of:
+that is looked for where the end belongs, with either placement.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ from vethd.errors import KernelRefused, LimitReached, LinkExists, ShuttingDown, 
 from vethd.host import limits, netns, steering, tap
 from vethd.host.rtnl import IFF_UP, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
+from vethd.pairs.attach import add_routes, attach, find_bridge
 from vethd.pairs.delete import Deleter
 from vethd.pairs.follow import Follower
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import End, Letter, Overload, Pair, PairState, Placement, Queue, default_alias, describe
 from vethd.pairs.registry import Registry
-from vethd.pairs.spec import EndSpec, PairSpec
+from vethd.pairs.spec import Attachment, EndSpec, PairSpec
 from vethd.pairs.workers import Workers
 from vethd.worker.counters import Counters
 
@@ -225,6 +228,9 @@ def _end(spec: EndSpec, made: Made, pair: Pair, numbers: tuple[int, ...]) -> End
         hdr_len=made.hdr_len,
         gro=spec.gro,
         up=spec.up,  # what it is going to be, before anybody hears of it
+        master="" if spec.attached.port is None else spec.attached.port.bridge,
+        joined=spec.attached.port is not None,
+        attached=spec.attached != Attachment(),
     )
 
 
@@ -240,6 +246,8 @@ def _make_devices(spec: PairSpec, staging: int, sockets: ExitStack, made: list[M
                 there[end.letter] = sockets.enter_context(Rtnl())
             if "%" not in end.ifname and there[end.letter].has_link(end.ifname):
                 raise name_taken(end.letter, end.ifname)
+        if end.attached.port is not None:
+            find_bridge(there[end.letter], end.attached.port, f"end {end.letter}")
     a, b = spec.a, spec.b
     if a.ifname == b.ifname and "%" not in a.ifname and netns.identity(a.netns) == netns.identity(b.netns):
         raise name_taken(b.letter, b.ifname)
@@ -330,17 +338,22 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
 
 
 def _bring_up(ends: list[_Rising], copies: ExitStack) -> list[LinkStats]:
-    """Set alias and IFF_UP, the peer first, and the carrier once both are up. Runs on the `create` thread.
+    """Set alias, bridge, addresses and IFF_UP, the peer first; the carrier once both are up; and the routes.
+
+    Runs on the `create` thread.
 
     copies: closes the fds. Returns the counters of each end right after its carrier came on, a first; none when it did
     not.
     """
     with copies:
         for rising in ends:
+            attach(rising.there, rising.end.ifindex, rising.spec.attached, f"end {rising.spec.letter}")
             _set_alias_and_up(rising)
-        if not all(rising.spec.up for rising in ends):
-            return []
-        return [_set_carrier(rising) for rising in reversed(ends)]
+        up = all(rising.spec.up for rising in ends)
+        counters = [_set_carrier(rising) for rising in reversed(ends)] if up else []
+        for rising in ends:
+            add_routes(rising.there, rising.end.ifindex, rising.spec.attached.routes, f"end {rising.spec.letter}")
+        return counters
 
 
 def _set_alias_and_up(rising: _Rising) -> None:

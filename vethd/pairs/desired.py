@@ -6,19 +6,24 @@ random address) is no field of it, and may be anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 
 from vethd.errors import InvalidName, InvalidParams, VethdError
 from vethd.host.netns import check_name as check_netns_name
-from vethd.pairs.change import EndChange, PairChange
+from vethd.pairs.attachment import as_addresses, as_port, as_routes, attachment
+from vethd.pairs.change import NO_BRIDGE, EndChange, PairChange
 from vethd.pairs.pair import End, Letter, Overload, Pair, has_default_alias
 from vethd.pairs.spec import (
     MTU_DEFAULT,
     TXQUEUELEN_DEFAULT,
+    Attachment,
     check_address,
+    check_addresses,
     check_alias,
+    check_attachment,
     check_mtu,
     check_name,
     check_numqueues,
@@ -26,14 +31,18 @@ from vethd.pairs.spec import (
     with_labels,
 )
 from vethd.rpc.schema.base import NetnsRef
-from vethd.rpc.schema.config import StaticEnd, StaticPair
+from vethd.rpc.schema.config import StaticBridge, StaticEnd, StaticPair
+from vethd.rpc.schema.network import AddressParams, PortParams, RouteParams
 
+#: The place of a field: names, and numbers in lists.
+Path = tuple[str | int, ...]
 #: A namespace: its identity, or the name that it is going to have.
 Place = tuple[int, int] | str
 State = Mapping[str, Any]
 Action = Literal["create", "change", "replace", "remove", "keep"]
 
 LETTERS: Final[tuple[Letter, Letter]] = ("a", "b")
+_ATTACHED: Final = ("bridge", "addresses", "routes")
 #: Fields that no pair can change; a different one is made in its place.
 FIXED: Final = frozenset({"placement", "numqueues"})
 
@@ -63,8 +72,8 @@ def plan(present: Mapping[str, State], wished: Mapping[str, State], prune: bool)
     return steps
 
 
-def present_state(pair: Pair) -> State:
-    """How a pair is."""
+def present_state(pair: Pair, attached: Mapping[End, Attachment]) -> State:
+    """How a pair is. attached: to what its ends are."""
     state: dict[str, Any] = {
         "placement": pair.placement,
         "numqueues": pair.numqueues,
@@ -72,11 +81,12 @@ def present_state(pair: Pair) -> State:
         "labels": dict(pair.labels),
     }
     for end in pair.ends:
-        state |= {f"{end.letter}.{key}": value for key, value in _present_end(end).items()}
+        now = attached.get(end, Attachment())
+        state |= {f"{end.letter}.{key}": value for key, value in _present_end(end, now).items()}
     return state
 
 
-def _present_end(end: End) -> dict[str, Any]:
+def _present_end(end: End, attached: Attachment) -> dict[str, Any]:
     return {
         "ifname": end.ifname,
         "netns": end.netns,
@@ -86,11 +96,23 @@ def _present_end(end: End) -> dict[str, Any]:
         "alias": "" if has_default_alias(end) else end.alias,
         "gro": end.gro,
         "up": end.up,
+        **_state(attached),
+    }
+
+
+def _state(attached: Attachment) -> dict[str, Any]:
+    return {
+        "bridge": attached.port,
+        "addresses": frozenset(attached.addresses),
+        "routes": frozenset(attached.routes),
     }
 
 
 def wished_state(pair: StaticPair, places: Mapping[Letter, Place], overload: Overload) -> State:
-    """How a pair shall be. places: where its ends belong. overload: what the configuration says for all pairs."""
+    """How a pair shall be. places: where its ends belong. overload: what the configuration says for all pairs.
+
+    Raises InvalidParams.
+    """
     state: dict[str, Any] = {
         "placement": pair.placement,
         "numqueues": pair.numqueues,
@@ -99,8 +121,20 @@ def wished_state(pair: StaticPair, places: Mapping[Letter, Place], overload: Ove
     }
     for letter in LETTERS:
         state |= {f"{letter}.{key}": value for key, value in _wished_end(getattr(pair, letter)).items()}
+        state |= {f"{letter}.{key}": value for key, value in _state(attached_to(pair, letter)).items()}
         state[f"{letter}.netns"] = places[letter]
     return state
+
+
+def attached_to(pair: StaticPair, letter: Letter) -> Attachment:
+    """What an end shall be attached to. Raises InvalidParams."""
+    return attachment(getattr(pair, letter), f"end {letter}")
+
+
+def open_about(wished: State, present: Pair) -> State:
+    """The wish without the bridge of an end that shall be in none, where vethd has not put it into the one it is in."""
+    untouched = {f"{end.letter}.bridge" for end in present.ends if not end.joined}
+    return {key: value for key, value in wished.items() if key not in untouched or value is not None}
 
 
 def _wished_end(end: StaticEnd) -> dict[str, Any]:
@@ -124,8 +158,15 @@ def as_change(step: Step, wished: State, fds: Mapping[Letter, int]) -> PairChang
         values = {
             key.removeprefix(f"{letter}."): new for key, (_old, new) in step.changes.items() if key[:2] == f"{letter}."
         }
-        if "netns" in values:  # an end that moves is down when it arrives
-            values |= {"netns": fds[letter], "up": wished[f"{letter}.up"]}
+        attached = {key: value for key in _ATTACHED if (value := wished.get(f"{letter}.{key}"))}
+        if "netns" in values:  # an end that moves is down when it arrives, and attached to nothing
+            values |= {"netns": fds[letter], "up": wished[f"{letter}.up"], **attached}
+        elif "bridge" in values:
+            values["bridge"] = values["bridge"] or NO_BRIDGE
+        if "addresses" in values and "routes" in attached:  # with addresses go routes
+            values["routes"] = attached["routes"]
+        for key in values.keys() & {"addresses", "routes"}:
+            values[key] = tuple(values[key])
         if values:
             ends[letter] = EndChange(**values)
     labels = None
@@ -136,20 +177,31 @@ def as_change(step: Step, wished: State, fds: Mapping[Letter, int]) -> PairChang
     return PairChange(ends.get("a"), ends.get("b"), labels, overload=overload)
 
 
-def wrong(pair: StaticPair, in_file: bool = False) -> Iterator[tuple[tuple[str, ...], VethdError]]:
+def wrong(pair: StaticPair, in_file: bool = False) -> Iterator[tuple[Path, VethdError]]:
     """Every field that no pair can have, by its path. in_file: no descriptors come along, as they do with a request."""
-    for path, check, value in _checks(pair, _check_file_netns if in_file else _check_netns):
+    yield from _refused(_checks(pair, _check_file_netns if in_file else _check_netns))
+
+
+def _refused(
+    checks: Iterable[tuple[Path, Callable[[Any, str], object], Any]],
+) -> Iterator[tuple[Path, VethdError]]:
+    for place, check, value in checks:
         if value is None:
             continue
         try:
             check(value, "")
         except VethdError as error:
-            yield path, type(error)(error.message.strip(), hint=error.hint, errno=error.errno)
+            within, _colon, text = error.message.partition(": ")  # such as .0.gw, of a list
+            if within.startswith("."):
+                path = (*place, *(int(part) if part.isdigit() else part for part in within[1:].split(".")))
+            else:
+                path, text = place, error.message.lstrip(": ")
+            yield path, type(error)(text, hint=error.hint, errno=error.errno)
 
 
 def _checks(
     pair: StaticPair, check_netns: Callable[[Any, str], object]
-) -> Iterator[tuple[tuple[str, ...], Callable[[Any, str], object], Any]]:
+) -> Iterator[tuple[Path, Callable[[Any, str], object], Any]]:
     yield ("numqueues",), check_numqueues, pair.numqueues
     yield ("labels",), lambda labels, _what: with_labels({}, labels), pair.labels
     for letter in LETTERS:
@@ -160,6 +212,38 @@ def _checks(
         yield (letter, "mtu"), check_mtu, end.mtu
         yield (letter, "txqueuelen"), check_txqueuelen, end.txqueuelen
         yield (letter, "alias"), check_alias, end.alias
+        yield (letter, "bridge"), _check_bridge, end.bridge
+        yield (letter, "addresses"), _check_addresses, end.addresses
+        yield (letter, "routes"), partial(_check_routes, end.up), end.routes
+
+
+def wrong_bridge(bridge: StaticBridge, in_file: bool = False) -> Iterator[tuple[Path, VethdError]]:
+    """As `wrong`, of a bridge."""
+    checks: tuple[tuple[str, Callable[[Any, str], object], Any], ...] = (
+        ("name", check_name, bridge.name),
+        ("netns", _check_file_netns if in_file else _check_netns, bridge.netns),
+        ("address", check_address, bridge.address),
+        ("addresses", _check_addresses, bridge.addresses),
+        ("masquerade", _check_masquerade, bridge.masquerade and not bridge.addresses),
+    )
+    yield from _refused((((name,), check, value) for name, check, value in checks))
+
+
+def _check_bridge(params: str | PortParams, what: str) -> None:
+    check_name(as_port(params).bridge, what)
+
+
+def _check_addresses(params: list[str | AddressParams], what: str) -> None:
+    check_addresses(as_addresses(params, what), what)
+
+
+def _check_routes(up: bool, params: list[RouteParams], what: str) -> None:
+    check_attachment(Attachment(routes=as_routes(params, what)), up, what)
+
+
+def _check_masquerade(nothing: bool, _what: str) -> None:
+    if nothing:
+        raise InvalidParams("it has no addresses", hint="give the bridge addresses: their networks are masqueraded")
 
 
 def _check_ifname(ifname: str, what: str) -> None:

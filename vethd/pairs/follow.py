@@ -7,6 +7,7 @@ One rtnetlink socket in the staging namespace hears all namespaces that hold end
       carrier changed      by somebody else: it is set again
       txqueuelen 0         a TAP's ring would hold nothing: it gets its length back
       renamed              the peer's default alias names it
+      port of something    its name is looked up
     RTM_DELLINK            moved away: look where the fd says it is now.  deleted: the pair goes
     RTM_DELNSID            the namespace died: its ends are asked; those that are gone take their pair with them
     ENOBUFS                events were lost: every end is asked
@@ -22,15 +23,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import LimitReached
-from vethd.host import netns, rtnl, tap
+from vethd.host import bridge, netns, rtnl, tap
 from vethd.host.locate import Located, locate, restore_qdisc, restore_txqlen, set_alias
-from vethd.host.rtnl import LinkInfo, LinkStats
+from vethd.host.rtnl import LinkInfo, LinkStats, Rtnl
 from vethd.host.threads import HostThreads
 from vethd.pairs.carrier import CarrierDriver
 from vethd.pairs.delete import Deleter
@@ -69,6 +70,7 @@ class Follower:
         self._counters = counters
         self._journal = journal
         self._log = log
+        self.on_bridge: Callable[[], None] | None = None  # called when something is said of a bridge
         self._events: socket.socket | None = None
         self._events_lost = False
         self._carrier = CarrierDriver(threads, workers, counters, journal, log)
@@ -159,6 +161,7 @@ class Follower:
         for end in pair.ends:
             await self.refresh(end)
         for end in pair.ends:
+            await self._name_master(end)
             await self._renew_alias(end)
             await self._workers.tell(end)
         self._carrier.retry(pair)  # if it failed meanwhile
@@ -292,10 +295,14 @@ class Follower:
             return
         if nsid is None or kind not in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             return
+        if rtnl.link_family(message) != socket.AF_UNSPEC:  # what it is as a port; that it is one no more is a DELLINK
+            return
         ifindex = rtnl.link_index(message)
         end = self._registry.at(nsid, ifindex)
         if end is None and kind == rtnl.RTM_DELLINK and rtnl.parse_link(message).moved_to is None:
             self._deleter.heard(nsid, ifindex)
+        if end is None and self.on_bridge is not None and rtnl.parse_link(message).kind == bridge.KIND:
+            self.on_bridge()
         if end is None or not end.pair.is_live():
             return
         info = rtnl.parse_link(message)
@@ -327,6 +334,9 @@ class Follower:
             changed = {("txqueuelen" if name == "txqlen" else name): value for name, value in changed.items()}
             self._journal.record("link", "changed", end.pair, end.letter, **changed)
         self._carrier.note_operstate(end, info)
+        if end.master_index != info.master:
+            end.master_index = info.master
+            self._start(self._name_master(end))
         if "mtu" in changed or "address" in changed:
             self._tell(end)
         for other in (end, end.peer) if "ifname" in changed or "alias" in changed else ():
@@ -344,6 +354,21 @@ class Follower:
         elif info.carrier != end.pair.carrier and not self._carrier.driven(end.pair):
             self._log.info("carrier set again", **describe(end.pair), end=end.letter, carrier=end.pair.carrier)
             self._carrier.set_again(end.pair)
+
+    async def _name_master(self, end: End) -> None:
+        """Find out what the device is called that an end is a port of."""
+        name, index = "", end.master_index
+        if index:
+            try:
+                name = await self._threads.follow(_name_of, end.nsid, index)
+            except OSError as error:
+                if error.errno != errno.ENODEV:  # the next event says that it is a port no more
+                    raise
+                return
+        if end.master_index == index and end.master != name:
+            end.master = name
+            end.joined &= bool(name)
+            self._journal.record("link", "changed", end.pair, end.letter, master=name or None)
 
     def _tell(self, end: End) -> None:
         """Tell the workers how an end is now; however fast somebody changes it, one message is under way at a time."""
@@ -429,3 +454,9 @@ class Follower:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("following a link failed", error=repr(error))
+
+
+def _name_of(nsid: int, ifindex: int) -> str:
+    """The name of a device. Raises OSError."""
+    with Rtnl() as requests:
+        return requests.get_link(nsid=nsid, index=ifindex).ifname

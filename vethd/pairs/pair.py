@@ -64,6 +64,8 @@ class End:
     offload: TUNSETOFFLOAD value in force. offload_why: why it is less than the kernel offers, or "".
     hdr_len: bytes of virtio header.
     gro: frames that wait for it are merged.
+    master: name of the bridge, or other device, that it is a port of, or "". master_index: its ifindex, or 0.
+    joined: vethd made it a port, and may undo that. attached: it may have addresses or routes of vethd's.
     heard: events of the end so far; an answer of the kernel is stale when this grew since it was asked.
     unread_before: the kernel's tx_dropped as it was before any of it was charged to a drop point.
     hdr_invalid_seen: frames whose headers the kernel had refused when the offload was last lowered.
@@ -84,6 +86,10 @@ class End:
     alias: str = ""
     gro: bool = False
     up: bool = False
+    master: str = ""
+    master_index: int = 0
+    joined: bool = False
+    attached: bool = False
     operstate: str = "DOWN"
     offload_why: str = ""
     heard: int = 0

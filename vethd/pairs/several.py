@@ -17,6 +17,7 @@ from vethd.errors import LimitReached, LinkExists, VethdError, name_taken
 from vethd.host import netns
 from vethd.host.rtnl import Rtnl
 from vethd.host.threads import HostThreads
+from vethd.pairs.attach import find_bridge
 from vethd.pairs.create import Creator, deleted, step
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import Pair
@@ -112,6 +113,9 @@ def _check_names(specs: list[PairSpec], staging: int) -> None:
                             there[place] = sockets.enter_context(Rtnl())
                     if "%" not in end.ifname and there[place].has_link(end.ifname):
                         raise name_taken(end.letter, end.ifname)
+                if end.attached.port is not None:
+                    with of_pair(index):
+                        find_bridge(there[place], end.attached.port, f"end {end.letter}")
 
 
 async def _undo(pair: Pair, deleter: Deleter) -> None:

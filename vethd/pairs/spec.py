@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from vethd.errors import InvalidAddress, InvalidName, InvalidParams, LimitReached, MtuOutOfRange
+from vethd.host.address import Address, Route
+from vethd.host.bridge import Port
 from vethd.host.tap import MTU_MAX, MTU_MIN, NAME_MAX, QUEUES_MAX
 from vethd.pairs.pair import Letter, Origin, Overload, Placement
 
@@ -26,13 +28,22 @@ ALIAS_MAX: Final = 255
 LABELS_MAX: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What an end is attached to. port: of which bridge, and how. routes: in the order in which they are made."""
+
+    port: Port | None = None
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+
 @dataclass(slots=True)
 class EndSpec:
     """One end of a pair to be made.
 
     letter: `a` or `b`. ifname: a name, or a pattern with one `%d`. netns: an open fd; the caller closes it.
     address: MAC, or None for a random one. mtu: bytes. txqueuelen: frames. alias: the ifalias, "" for the default one
-    (pair.default_alias). gro: merge what waits for it. up: set IFF_UP at the end.
+    (pair.default_alias). gro: merge what waits for it. up: set IFF_UP at the end. attached: to what, in its namespace.
     """
 
     letter: Letter
@@ -44,6 +55,7 @@ class EndSpec:
     alias: str = ""
     gro: bool = False
     up: bool = False
+    attached: Attachment = Attachment()
 
     def validate(self) -> None:
         """Raise the error of the first field that the kernel would refuse; names end, field and remedy."""
@@ -53,6 +65,7 @@ class EndSpec:
         check_mtu(self.mtu, f"end {self.letter}: mtu")
         self.txqueuelen = check_txqueuelen(self.txqueuelen, f"end {self.letter}: txqueuelen")
         check_alias(self.alias, f"end {self.letter}: alias")
+        check_attachment(self.attached, self.up, f"end {self.letter}")
 
 
 @dataclass(slots=True)
@@ -160,6 +173,27 @@ def check_alias(alias: str, what: str) -> None:
         raise InvalidParams(f"{what} has {len(raw)} bytes", hint=f"at most {ALIAS_MAX} bytes")
     if 0 in raw:
         raise InvalidParams(f"{what} {alias!r} has a NUL in it", hint="leave it out: the kernel would cut it there")
+
+
+def check_attachment(attached: Attachment, up: bool, what: str) -> None:
+    """Raise InvalidName or InvalidParams, naming the field, when it can't be made. up: the end shall be."""
+    if attached.port is not None:
+        check_name(attached.port.bridge, f"{what}: bridge")
+    check_addresses(attached.addresses, f"{what}: addresses")
+    if attached.routes and not up:
+        raise InvalidParams(f"{what}: routes need it to be up", hint="say up: true as well")
+    for at, route in enumerate(attached.routes):
+        if route in attached.routes[:at]:
+            raise InvalidParams(f"{what}: routes.{at}: {route} is there twice", hint="leave one out")
+
+
+def check_addresses(addresses: Iterable[Address], what: str) -> None:
+    """Raise InvalidParams when one is there twice."""
+    seen = set()
+    for address in addresses:
+        if address.ip.ip in seen:
+            raise InvalidParams(f"{what}: {address.ip.ip} is there twice", hint="leave one out")
+        seen.add(address.ip.ip)
 
 
 def with_labels(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:

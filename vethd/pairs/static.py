@@ -10,10 +10,9 @@ an end where one of its ends is, and of the same name: it is called so again, an
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, get_args
 from uuid import UUID
@@ -21,7 +20,10 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from vethd.errors import ShuttingDown, VethdError
-from vethd.host import netns, netns_add
+from vethd.host import netns
+from vethd.host.threads import HostThreads
+from vethd.pairs.attach import attachments
+from vethd.pairs.attachment import attachment
 from vethd.pairs.change import Changer
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
@@ -32,6 +34,7 @@ from vethd.pairs.desired import (
     State,
     Step,
     as_change,
+    open_about,
     plan,
     present_state,
     wished_state,
@@ -39,18 +42,16 @@ from vethd.pairs.desired import (
 )
 from vethd.pairs.journal import Journal
 from vethd.pairs.pair import Letter, Pair, describe
+from vethd.pairs.places import Open, enter, to_be_made
 from vethd.pairs.registry import Registry
 from vethd.pairs.spec import MTU_DEFAULT, EndSpec, PairSpec
-from vethd.rpc.schema.base import NetnsRef
-from vethd.rpc.schema.config import StaticEnd, StaticPair
-
-#: Opens the namespace of an end for as long as its body runs; None is the default one. What it is for errors.
-Open = Callable[[str | NetnsRef | None, str], AbstractContextManager[int]]
+from vethd.pairs.static_bridges import StaticBridges
+from vethd.rpc.schema.config import StaticBridge, StaticEnd, StaticPair
 
 
 @dataclass(slots=True)
 class Row:
-    """What became of one pair. pair: its uuid, None while there is none. error: why it failed, else None."""
+    """What became of one pair, or bridge. pair: its uuid, None while there is none. error: why it failed, else None."""
 
     step: Step
     pair: UUID | None = None
@@ -62,13 +63,17 @@ class StaticPairs:
 
     def __init__(
         self,
+        threads: HostThreads,
         registry: Registry,
         creator: Creator,
         changer: Changer,
         deleter: Deleter,
+        bridges: StaticBridges,
         journal: Journal,
         log: FilteringBoundLogger,
     ) -> None:
+        self._threads = threads
+        self._bridges = bridges
         self._registry = registry
         self._creator = creator
         self._changer = changer
@@ -79,14 +84,23 @@ class StaticPairs:
         self._stopping = False
 
     async def apply(
-        self, wishes: Iterable[StaticPair], opened: Open, reason: str, *, prune: bool, dry_run: bool = False
+        self,
+        wishes: Iterable[StaticPair],
+        bridges: Iterable[StaticBridge],
+        opened: Open,
+        reason: str,
+        *,
+        prune: bool,
+        dry_run: bool = False,
     ) -> list[Row]:
         """Make the pairs that are wished for, change those that differ, and with `prune` remove all others.
 
-        wishes: with names that differ. opened: see Open. reason: for the log; who or what wanted it.
+        wishes: with names that differ. bridges: that shall be there before. opened: see Open.
+        reason: for the log; who or what wanted it.
         dry_run: only say what would be done.
         """
         async with self._lock:
+            bridge_rows, unwanted = await self._bridges.apply(bridges, opened, reason, dry_run=dry_run)
             present = self._present()
             wished: dict[str, StaticPair] = {}
             wanted: dict[str, State] = {}
@@ -98,7 +112,10 @@ class StaticPairs:
                 except VethdError as error:
                     refused[wish.name] = error
             present |= self._nameless({name: state for name, state in wanted.items() if name not in present})
-            states = {name: present_state(pair) for name, pair in present.items()}
+            for name in wanted.keys() & present.keys():
+                wanted[name] = open_about(wanted[name], present[name])
+            attached = await attachments(present.values(), self._threads)
+            states = {name: present_state(pair, attached) for name, pair in present.items()}
             known = {name: state for name, state in states.items() if name not in refused}
             rows = [Row(step) for step in plan(known, wanted, prune)]
             rows += [
@@ -112,6 +129,9 @@ class StaticPairs:
                     if pair is not None and pair.name is None:
                         self._name(pair, name)
                     await self._do(row, pair, wished.get(name), wanted.get(name, {}), opened, reason)
+            if prune:
+                bridge_rows += await self._bridges.prune(unwanted, reason, dry_run=dry_run)
+            rows = [Row(row.step, None, row.error) for row in bridge_rows] + rows
             if not dry_run:
                 self._tell(rows, reason)
             return rows
@@ -135,7 +155,7 @@ class StaticPairs:
     def _nameless(self, wanted: Mapping[str, State]) -> dict[str, Pair]:
         """Pairs that have lost their names, by the names of the static pairs that they are."""
         at = {
-            _whereabouts(letter, present_state(pair)): pair
+            _whereabouts(letter, present_state(pair, {})): pair
             for pair in self._registry
             if pair.recovered and pair.name is None and pair.is_live()
             for letter in LETTERS
@@ -161,7 +181,7 @@ class StaticPairs:
     def _wanted(self, wish: StaticPair, opened: Open) -> State:
         """How a pair shall be. Raises a VethdError that names the field."""
         for path, error in wrong(wish):
-            raise type(error)(f"{'.'.join(path)}: {error.message}", hint=error.hint, errno=error.errno)
+            raise type(error)(f"{'.'.join(map(str, path))}: {error.message}", hint=error.hint, errno=error.errno)
         places: dict[Letter, Place] = {letter: _place(letter, _end(wish, letter), opened) for letter in LETTERS}
         return wished_state(wish, places, self._creator.overload)
 
@@ -207,6 +227,7 @@ class StaticPairs:
             end.alias or "",
             end.gro,
             end.up,
+            attachment(end, f"end {letter}"),
         )
 
     async def _change(self, step: Step, pair: Pair, wish: StaticPair, wanted: State, opened: Open, reason: str) -> None:
@@ -220,11 +241,7 @@ class StaticPairs:
 
     async def _enter(self, letter: Letter, end: StaticEnd, opened: Open, fds: ExitStack) -> int:
         """An fd of the namespace where an end belongs, which is made if it has a name and is not there."""
-        name = _to_be_made(end)
-        if name is not None:
-            how = await asyncio.to_thread(netns_add.add, name)
-            self._log.info("namespace made", netns=name, how=how)
-        return fds.enter_context(opened(end.netns, f"end {letter}: netns"))
+        return await enter(end.netns, f"end {letter}: netns", opened, fds, self._log)
 
     def _tell(self, rows: list[Row], reason: str) -> None:
         done = Counter(row.step.action for row in rows if row.error is None)
@@ -249,17 +266,9 @@ def _end(wish: StaticPair, letter: Letter) -> StaticEnd:
     return wish.a if letter == "a" else wish.b
 
 
-def _to_be_made(end: StaticEnd) -> str | None:
-    """The name of an end's namespace when it has to be made first, else None."""
-    name = end.netns.name if isinstance(end.netns, NetnsRef) else end.netns
-    if name is None or name.startswith("/") or os.path.lexists(netns.NETNS_DIR / name):
-        return None
-    return name
-
-
 def _place(letter: Letter, end: StaticEnd, opened: Open) -> Place:
     """Where an end belongs. Raises NoSuchNetns, InvalidParams."""
-    name = _to_be_made(end)
+    name = to_be_made(end.netns)
     if name is not None:
         return name
     with opened(end.netns, f"end {letter}: netns") as fd:

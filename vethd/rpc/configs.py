@@ -10,6 +10,9 @@ from vethd.config import Config
 from vethd.configsave import saved
 from vethd.errors import InvalidParams, TokenReused
 from vethd.host import netns
+from vethd.host.bridge import Port
+from vethd.host.threads import HostThreads
+from vethd.pairs.attach import attachments
 from vethd.pairs.registry import Registry, describe_netns
 from vethd.pairs.static import Row, StaticPairs
 from vethd.rpc.access import Role
@@ -26,7 +29,10 @@ from vethd.rpc.schema.config import (
 class ConfigMethods:
     """config.apply, config.save. settings: those in force, as a file would say them."""
 
-    def __init__(self, registry: Registry, static: StaticPairs, settings: Callable[[], Config]) -> None:
+    def __init__(
+        self, threads: HostThreads, registry: Registry, static: StaticPairs, settings: Callable[[], Config]
+    ) -> None:
+        self._threads = threads
         self._registry = registry
         self._static = static
         self._settings = settings
@@ -52,7 +58,12 @@ class ConfigMethods:
         if twice:
             raise InvalidParams(f"pairs: {', '.join(twice)}: given twice", hint="give each pair a name of its own")
         rows = await self._static.apply(
-            params.pairs, call.netns, f"config.apply by {call.peer}", prune=params.prune, dry_run=params.dry_run
+            params.pairs,
+            params.bridges,
+            call.netns,
+            f"config.apply by {call.peer}",
+            prune=params.prune,
+            dry_run=params.dry_run,
         )
         names = netns.names()
         return {
@@ -64,7 +75,7 @@ class ConfigMethods:
     async def config_save(self, _params: ConfigSaveParams, _call: Call) -> ConfigSaveResult:
         """The file that rebuilds the present state."""
         pairs = [pair for pair in self._registry if pair.origin in ("config", "api") and pair.is_live()]
-        text, left_out = saved(self._settings(), pairs)
+        text, left_out = saved(self._settings(), pairs, await attachments(pairs, self._threads))
         return {"toml": text, "left_out": left_out}
 
 
@@ -80,4 +91,8 @@ def _plan_row(row: Row, names: dict[tuple[int, int], str]) -> PlanRow:
 
 def _shown(value: Any, names: dict[tuple[int, int], str]) -> Any:
     """A value of a state as JSON: the identity of a namespace is its name, if it has one."""
+    if isinstance(value, frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, Port):
+        return value.bridge
     return describe_netns(value, names) if isinstance(value, tuple) else value

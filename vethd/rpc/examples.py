@@ -13,6 +13,7 @@ from vethd.rpc.schema.config import ConfigApplyResult, ConfigSaveResult
 from vethd.rpc.schema.daemon import DaemonInfo, ReexecResult, WorkerRow
 from vethd.rpc.schema.events import SubscribeResult, UnsubscribeResult
 from vethd.rpc.schema.link import DeletedResult, EndResult, PairResult, SelectedResult
+from vethd.rpc.schema.network import BridgeDeletedResult, BridgeResult
 from vethd.rpc.schema.stats import (
     EndsStats,
     EndStatsResult,
@@ -45,6 +46,7 @@ def _end(ifname: str, peer: str, address: str, netns: str, netns_inode: int, mtu
         "offload": ["tx-checksum", "tso4", "tso6", "tso-ecn", "uso4", "uso6", "udp-tunnel", "udp-tunnel-csum"],
         "offload_why": "",
         "gro": False,
+        "master": None,
     }
 
 
@@ -198,6 +200,14 @@ _INFO: Final[DaemonInfo] = {
     "max_pairs": 4096,
     "workers": [_WORKER],
 }
+_BRIDGE: Final[BridgeResult] = {
+    "name": "br0",
+    "ifindex": 4,
+    "address": "02:00:5e:10:00:04",
+    "mtu": 1500,
+    "created": True,
+}
+_BRIDGE_GONE: Final[BridgeDeletedResult] = {"name": "br0", "deleted": False}
 _REPLACED: Final[ReexecResult] = {"server_id": SERVER}
 
 #: Results by method. That of rpc.discover is what it describes.
@@ -207,6 +217,8 @@ RESULTS: Final[dict[str, Any]] = {
     "link.del": _DELETED,
     "link.get": _SELECTED,
     "link.list": [_SEEN],
+    "bridge.set": _BRIDGE,
+    "bridge.del": _BRIDGE_GONE,
     "stats.get": _STATS,
     "softnet.get": _SOFTNET,
     "sysctl.get": _SYSCTL,

@@ -13,6 +13,7 @@ from vethd.errors import (
     LimitReached,
     LinkExists,
     MtuOutOfRange,
+    NoSuchBridge,
     NoSuchLink,
     NoSuchNetns,
     StaleGeneration,
@@ -21,8 +22,10 @@ from vethd.errors import (
     WorkerFailed,
 )
 from vethd.host import netns
+from vethd.host.bridge import Port
 from vethd.host.threads import HostThreads
-from vethd.pairs.change import Changer, EndChange, PairChange, require
+from vethd.pairs.attachment import as_port, attachment
+from vethd.pairs.change import NO_BRIDGE, Changer, EndChange, PairChange, require
 from vethd.pairs.create import Creator
 from vethd.pairs.delete import Deleter
 from vethd.pairs.pair import Letter, Pair, PairState
@@ -38,6 +41,7 @@ from vethd.rpc.schema.link import (
     DeletedResult,
     EndParams,
     LinkAddParams,
+    LinkChanges,
     LinkDelParams,
     LinkListParams,
     LinkSelector,
@@ -84,7 +88,7 @@ class LinkMethods:
                 PairResult | list[PairResult],
                 Role.CHANGE,
                 self.link_add,
-                (*_NEW_VALUES, LimitReached, TunMissing, WorkerFailed, TokenReused),
+                (*_NEW_VALUES, NoSuchBridge, LimitReached, TunMissing, WorkerFailed, TokenReused),
                 {"a": {"ifname": "lab0", "mtu": 9000, "up": True}, "b": {"ifname": "lab1", "up": True}},
             ),
             Method(
@@ -93,7 +97,7 @@ class LinkMethods:
                 SelectedResult,
                 Role.CHANGE,
                 self.link_set,
-                (*_WHICH, *_NEW_VALUES, StaleGeneration, LimitReached, WorkerFailed, TokenReused),
+                (*_WHICH, *_NEW_VALUES, NoSuchBridge, StaleGeneration, LimitReached, WorkerFailed, TokenReused),
                 {"ifname": "veth0", "set": {"mtu": 9000, "up": True, "labels": {"rack": "7"}}},
             ),
             Method(
@@ -140,6 +144,7 @@ class LinkMethods:
                 wanted.alias,
                 wanted.gro,
                 wanted.up,
+                _port(wanted),
             )
             change = PairChange(
                 a=of_end if letter == "a" else None,
@@ -207,8 +212,16 @@ def _pair_spec(params: PairParams, call: Call, opened: ExitStack, places: Places
     )
 
 
+def _port(wanted: LinkChanges) -> Port | None:
+    """The bridge that is asked for: null is another thing than nothing."""
+    if wanted.bridge is not None:
+        return as_port(wanted.bridge)
+    return NO_BRIDGE if "bridge" in wanted.model_fields_set else None
+
+
 def _end_spec(letter: Letter, params: EndParams, fd: int) -> EndSpec:
     spec = EndSpec(letter, params.ifname, fd, params.address, alias=params.alias or "", gro=params.gro, up=params.up)
+    spec.attached = attachment(params, f"end {letter}")
     if params.mtu is not None:
         spec.mtu = params.mtu
     spec.txqueuelen = TXQUEUELEN_DEFAULT if params.txqueuelen is None else params.txqueuelen

@@ -56,6 +56,7 @@ def end_result(end: End, name_of: NameOf) -> EndResult:
         "offload": tap.offload_names(end.offload),
         "offload_why": end.offload_why,
         "gro": end.gro,
+        "master": end.master or None,
     }
 
 

@@ -30,6 +30,8 @@ LOOKING: Final = frozenset(
 #: Methods that take a token, which makes them safe to repeat.
 WITH_TOKEN: Final = frozenset(
     {
+        "bridge.del",
+        "bridge.set",
         "config.apply",
         "link.add",
         "link.del",
@@ -45,6 +47,8 @@ ORIGINS: Final = ("config", "api", "cni", "docker", "oci")
 
 #: Where in the parameters a namespace stands that the caller means by its own names; `*`: in each item.
 NETNS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "bridge.del": (("netns",),),
+    "bridge.set": (("netns",),),
     "link.add": (
         ("a", "netns"),
         ("b", "netns"),
@@ -79,6 +83,107 @@ class NetnsRef(TypedDict):
 Netns: TypeAlias = "str | NetnsRef | Namespace"
 
 
+class BridgeDelParams(TypedDict):
+    """Delete a bridge; only a bridge, and only one that has no ports but ends of pairs."""
+
+    name: str
+    """Of the bridge."""
+    netns: NotRequired[Netns | None]
+    """Where it is; omitted, the caller's own namespace."""
+    token: NotRequired[str | None]
+    """Makes a retry safe: a second request with it gets the first one's result."""
+
+
+class BridgeDeletedResult(TypedDict):
+    """bridge.del."""
+
+    name: str
+    """Of the bridge that is no more."""
+    deleted: bool
+    """False when it was not there."""
+
+
+class AddressParams(TypedDict):
+    """An IP address of a device."""
+
+    address: str
+    """With the length of its prefix: 10.0.0.2/24, fd00::2/64."""
+    noprefixroute: NotRequired[bool]
+    """Without a route to its prefix."""
+
+
+class BridgeSetParams(TypedDict):
+    """Make a bridge, or complete one that is there."""
+
+    name: str
+    """At most 15 bytes."""
+    netns: NotRequired[Netns | None]
+    """Where it belongs; omitted, the caller's own namespace."""
+    addresses: NotRequired[list[str | AddressParams]]
+    """IP addresses that it shall have; others stay."""
+    mtu: NotRequired[int | None]
+    """Bytes; omitted, the smallest of its ports."""
+    address: NotRequired[str | None]
+    """Unicast MAC address; omitted, a random one that stays the same whatever ports come and go."""
+    vlan_filtering: NotRequired[bool | None]
+    """Frames are kept to the VLANs of their ports."""
+    promisc: NotRequired[bool | None]
+    """The bridge itself takes all frames: with hairpin, so that what it answers for comes back to it."""
+    up: NotRequired[bool]
+    """Set it up."""
+    token: NotRequired[str | None]
+    """Makes a retry safe: a second request with it gets the first one's result."""
+
+
+class BridgeResult(TypedDict):
+    """bridge.set: the bridge as it is now."""
+
+    name: str
+    """Its name."""
+    ifindex: int
+    """Its index in its namespace."""
+    address: str
+    """MAC address."""
+    mtu: int
+    """Bytes."""
+    created: bool
+    """It was not there before."""
+
+
+class PortParams(TypedDict):
+    """A port of a bridge."""
+
+    name: str
+    """Of the bridge, which must be there, in the namespace of the end."""
+    hairpin: NotRequired[bool]
+    """Frames may leave by the port they came in by, so that a container reaches itself by a published address."""
+    isolated: NotRequired[bool]
+    """No frames from or to other isolated ports."""
+    vlan: NotRequired[int | None]
+    """The VLAN of untagged frames (PVID, untagged), in place of the bridge's own; for a bridge with vlan_filtering."""
+
+
+class RouteParams(TypedDict):
+    """A route through an end."""
+
+    dst: str
+    """Where to: 10.0.0.0/8, fd00::/8, or `default`, which is IPv6 when `gw` or `src` is, else IPv4."""
+    gw: NotRequired[str | None]
+    """The next hop's address; omitted, `dst` is on the link."""
+    src: NotRequired[str | None]
+    """The source address that it prefers."""
+    mtu: NotRequired[int | None]
+    """Bytes, of packets that take it."""
+    advmss: NotRequired[int | None]
+    """Bytes, TCP's maximum segment size that it advertises."""
+    priority: NotRequired[int | None]
+    """The lower goes first (metric); omitted, the kernel's: 0 for IPv4, 1024 for IPv6."""
+    table: NotRequired[int | None]
+    """Routing table; omitted, main (254)."""
+    scope: NotRequired[Literal["global", "link", "host"] | None]
+    """How far away; omitted, `global` with a `gw`, else `link`. IPv6 knows none."""
+
+
 class StaticEnd(TypedDict):
     """An end of a static pair; its name has no `%d`."""
 
@@ -98,6 +203,16 @@ class StaticEnd(TypedDict):
     """Merge frames that wait for this end, as `ethtool -K DEV gro on` would."""
     up: NotRequired[bool]
     """Set it up."""
+    bridge: NotRequired[str | PortParams | None]
+    """Make it a port of this bridge, which must be in the namespace where the end belongs, with either placement; a
+    bridge keeps no namespace alive.
+    """
+    addresses: NotRequired[list[str | AddressParams]]
+    """IP addresses that it gets; an IPv6 address can be used at once, without looking for duplicates (nodad)."""
+    routes: NotRequired[list[RouteParams]]
+    """Routes through it, made in this order when it is up. One to the same destination that is there already stays, and
+    comes second unless its priority is lower.
+    """
 
 
 class StaticPair(TypedDict):
@@ -119,15 +234,42 @@ class StaticPair(TypedDict):
     """See link.add."""
 
 
+class StaticBridge(TypedDict):
+    """A bridge that shall exist before the pairs: one `[[bridge]]` of the configuration."""
+
+    name: str
+    """At most 15 bytes."""
+    netns: NotRequired[Netns | None]
+    """Where it belongs; omitted, the caller's own namespace."""
+    addresses: NotRequired[list[str | AddressParams]]
+    """IP addresses that it shall have; others stay."""
+    mtu: NotRequired[int | None]
+    """Bytes; omitted, the smallest of its ports."""
+    address: NotRequired[str | None]
+    """Unicast MAC address; omitted, a random one that stays the same whatever ports come and go."""
+    vlan_filtering: NotRequired[bool | None]
+    """Frames are kept to the VLANs of their ports."""
+    promisc: NotRequired[bool | None]
+    """The bridge itself takes all frames: with hairpin, so that what it answers for comes back to it."""
+    up: NotRequired[bool]
+    """Set it up."""
+    masquerade: NotRequired[bool]
+    """Let what comes from the networks of its addresses go out by other devices, with the address that those have."""
+
+
 class ConfigApplyParams(TypedDict):
     """Make the static pairs what they shall be: create, change and, with `prune`, remove. Pairs of another origin are
-    never touched, and a pair that is as it shall be is not disturbed.
+    never touched, and a pair that is as it shall be is not disturbed. Bridges are made or completed before.
 
     Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done nevertheless.
     """
 
     pairs: list[StaticPair]
     """The pairs that shall exist."""
+    bridges: NotRequired[list[StaticBridge]]
+    """Bridges that shall exist; a namespace named here that does not exist is made. With `prune`, those that were named
+    before and are not now are removed, if they were made so and others have no ports there.
+    """
     prune: NotRequired[bool]
     """Remove static pairs that are not among them."""
     dry_run: NotRequired[bool]
@@ -330,6 +472,8 @@ class EndResult(TypedDict):
     """Why it is not more, or empty."""
     gro: bool
     """Frames that wait for it are merged."""
+    master: str | None
+    """The bridge, or another device, that it is a port of."""
 
 
 class QueueStatsResult(TypedDict):
@@ -512,6 +656,16 @@ class EndParams(TypedDict):
     """Merge frames that wait for this end, as `ethtool -K DEV gro on` would."""
     up: NotRequired[bool]
     """Set it up."""
+    bridge: NotRequired[str | PortParams | None]
+    """Make it a port of this bridge, which must be in the namespace where the end belongs, with either placement; a
+    bridge keeps no namespace alive.
+    """
+    addresses: NotRequired[list[str | AddressParams]]
+    """IP addresses that it gets; an IPv6 address can be used at once, without looking for duplicates (nodad)."""
+    routes: NotRequired[list[RouteParams]]
+    """Routes through it, made in this order when it is up. One to the same destination that is there already stays, and
+    comes second unless its priority is lower.
+    """
 
 
 class PairParams(TypedDict):
@@ -662,6 +816,8 @@ class LinkChanges(TypedDict):
     """Merge frames that wait for this end."""
     up: NotRequired[bool | None]
     """Set it up or down; carrier follows on both ends."""
+    bridge: NotRequired[str | PortParams | None]
+    """Make it a port of this bridge; null: let it leave the one it is in."""
     labels: NotRequired[dict[str, str | None] | None]
     """Labels to set, or with null to remove; others stay."""
     worker: NotRequired[int | None]
@@ -784,14 +940,46 @@ class Calls:
         """Call a method by name."""
         raise NotImplementedError
 
+    def bridge_del(self, **params: Unpack[BridgeDelParams]) -> BridgeDeletedResult:
+        """Delete a bridge; only a bridge, and only one that has no ports but ends of pairs.
+
+        name: Of the bridge.
+        netns: Where it is; omitted, the caller's own namespace.
+        token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: invalid_name, no_such_bridge, bridge_in_use, no_such_netns, kernel_refused, token_reused.
+        """
+        result: BridgeDeletedResult = self.call("bridge.del", params)
+        return result
+
+    def bridge_set(self, **params: Unpack[BridgeSetParams]) -> BridgeResult:
+        """Make a bridge, or complete one that is there.
+
+        name: At most 15 bytes.
+        netns: Where it belongs; omitted, the caller's own namespace.
+        addresses: IP addresses that it shall have; others stay.
+        mtu: Bytes; omitted, the smallest of its ports.
+        address: Unicast MAC address; omitted, a random one that stays the same whatever ports come and go.
+        vlan_filtering: Frames are kept to the VLANs of their ports.
+        promisc: The bridge itself takes all frames: with hairpin, so that what it answers for comes back to it.
+        up: Set it up.
+        token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: invalid_name, invalid_address, link_exists, no_such_netns, kernel_refused, token_reused.
+        """
+        result: BridgeResult = self.call("bridge.set", params)
+        return result
+
     def config_apply(self, **params: Unpack[ConfigApplyParams]) -> ConfigApplyResult:
         """Make the static pairs what they shall be: create, change and, with `prune`, remove. Pairs of another origin
-        are never touched, and a pair that is as it shall be is not disturbed.
+        are never touched, and a pair that is as it shall be is not disturbed. Bridges are made or completed before.
 
         Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done
         nevertheless.
 
         pairs: The pairs that shall exist.
+        bridges: Bridges that shall exist; a namespace named here that does not exist is made. With `prune`, those that
+            were named before and are not now are removed, if they were made so and others have no ports there.
         prune: Remove static pairs that are not among them.
         dry_run: Only say what would be done.
         token: Makes a retry safe: a second request with it gets the first one's result.
@@ -835,7 +1023,7 @@ class Calls:
         token: Makes a retry safe: a second request with it gets the first one's result, and makes nothing.
 
         Raises RpcError: invalid_name, invalid_address, mtu_out_of_range, link_exists, no_such_netns, kernel_refused,
-            limit_reached, tun_missing, worker_failed, token_reused.
+            no_such_bridge, limit_reached, tun_missing, worker_failed, token_reused.
         """
         result: PairResult = self.call("link.add", params)
         return result
@@ -902,7 +1090,7 @@ class Calls:
         token: Makes a retry safe: a second request with it gets the first one's result.
 
         Raises RpcError: no_such_link, ambiguous_name, no_such_netns, invalid_name, invalid_address, mtu_out_of_range,
-            link_exists, kernel_refused, stale_generation, limit_reached, worker_failed, token_reused.
+            link_exists, kernel_refused, no_such_bridge, stale_generation, limit_reached, worker_failed, token_reused.
         """
         result: SelectedResult = self.call("link.set", params)
         return result
@@ -963,14 +1151,46 @@ class AsyncCalls:
         """Call a method by name."""
         raise NotImplementedError
 
+    async def bridge_del(self, **params: Unpack[BridgeDelParams]) -> BridgeDeletedResult:
+        """Delete a bridge; only a bridge, and only one that has no ports but ends of pairs.
+
+        name: Of the bridge.
+        netns: Where it is; omitted, the caller's own namespace.
+        token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: invalid_name, no_such_bridge, bridge_in_use, no_such_netns, kernel_refused, token_reused.
+        """
+        result: BridgeDeletedResult = await self.call("bridge.del", params)
+        return result
+
+    async def bridge_set(self, **params: Unpack[BridgeSetParams]) -> BridgeResult:
+        """Make a bridge, or complete one that is there.
+
+        name: At most 15 bytes.
+        netns: Where it belongs; omitted, the caller's own namespace.
+        addresses: IP addresses that it shall have; others stay.
+        mtu: Bytes; omitted, the smallest of its ports.
+        address: Unicast MAC address; omitted, a random one that stays the same whatever ports come and go.
+        vlan_filtering: Frames are kept to the VLANs of their ports.
+        promisc: The bridge itself takes all frames: with hairpin, so that what it answers for comes back to it.
+        up: Set it up.
+        token: Makes a retry safe: a second request with it gets the first one's result.
+
+        Raises RpcError: invalid_name, invalid_address, link_exists, no_such_netns, kernel_refused, token_reused.
+        """
+        result: BridgeResult = await self.call("bridge.set", params)
+        return result
+
     async def config_apply(self, **params: Unpack[ConfigApplyParams]) -> ConfigApplyResult:
         """Make the static pairs what they shall be: create, change and, with `prune`, remove. Pairs of another origin
-        are never touched, and a pair that is as it shall be is not disturbed.
+        are never touched, and a pair that is as it shall be is not disturbed. Bridges are made or completed before.
 
         Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done
         nevertheless.
 
         pairs: The pairs that shall exist.
+        bridges: Bridges that shall exist; a namespace named here that does not exist is made. With `prune`, those that
+            were named before and are not now are removed, if they were made so and others have no ports there.
         prune: Remove static pairs that are not among them.
         dry_run: Only say what would be done.
         token: Makes a retry safe: a second request with it gets the first one's result.
@@ -1014,7 +1234,7 @@ class AsyncCalls:
         token: Makes a retry safe: a second request with it gets the first one's result, and makes nothing.
 
         Raises RpcError: invalid_name, invalid_address, mtu_out_of_range, link_exists, no_such_netns, kernel_refused,
-            limit_reached, tun_missing, worker_failed, token_reused.
+            no_such_bridge, limit_reached, tun_missing, worker_failed, token_reused.
         """
         result: PairResult = await self.call("link.add", params)
         return result
@@ -1081,7 +1301,7 @@ class AsyncCalls:
         token: Makes a retry safe: a second request with it gets the first one's result.
 
         Raises RpcError: no_such_link, ambiguous_name, no_such_netns, invalid_name, invalid_address, mtu_out_of_range,
-            link_exists, kernel_refused, stale_generation, limit_reached, worker_failed, token_reused.
+            link_exists, kernel_refused, no_such_bridge, stale_generation, limit_reached, worker_failed, token_reused.
         """
         result: SelectedResult = await self.call("link.set", params)
         return result

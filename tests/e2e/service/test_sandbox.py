@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.e2e.service.conftest import CHECKOUT
 from tests.e2e.service.unit import Unit
 from tests.kit.waiting import eventually
 
@@ -40,6 +41,28 @@ def test_a_static_pair_may_name_a_namespace_that_is_not_there(unit: Unit) -> Non
     unit.ctl("reload", "vethd.service")
     assert unit.links("new") == ["lab0"]
     unit.machine.run("ip", "netns", "del", "new")
+
+
+def test_the_example_of_nat_works(unit: Unit) -> None:
+    """Bridges and rules need CAP_NET_ADMIN alone; the sysctls that switch forwarding on, a place in the sandbox."""
+    unit.machine.run("sysctl", "-w", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+    unit.configure((CHECKOUT / "config/nat.toml").read_text())
+    unit.ctl("reload", "vethd.service")
+    assert [line for line in unit.journal() if "error" in line or line["MESSAGE"] == "static pair failed"] == []
+    for sysctl in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        assert unit.machine.run("sysctl", "-n", sysctl).out == "1\n"
+    rules = unit.machine.run("nft", "list", "table", "inet", "vethd").out
+    assert '10.77.0.0/24 comment "config:vbr0"' in rules
+    unit.machine.run("ip", "netns", "exec", "red", "ping", "-c", "1", "-W", "5", "10.77.0.1")
+    unit.machine.run("ip", "netns", "exec", "blue", "ping", "-c", "1", "-W", "5", "fd77::1")
+    unit.ctl("restart", "vethd.service")
+    assert [pair["a"]["master"] for pair in unit.call("link.list")] == ["vbr0", "vbr0"]
+    unit.machine.run("ip", "netns", "exec", "red", "ping", "-c", "1", "-W", "5", "10.77.0.3")
+    unit.configure("")
+    unit.ctl("reload", "vethd.service")
+    assert not unit.machine.run("nft", "list", "table", "inet", "vethd", check=False).ok
+    assert "vbr0" not in unit.links()
+    leave(unit)
 
 
 @pytest.mark.parametrize("user", ["vethd"], indirect=True)

@@ -21,6 +21,7 @@ from vethd.rpc.schema.link import (
     LinkSetParams,
     StatsGetParams,
 )
+from vethd.rpc.schema.network import BridgeDelParams, BridgeSetParams
 from vethd.rpc.schema.stats import SysctlGetParams, SysctlSetParams
 
 #: Every method that may be called with anything, and its parameters.
@@ -30,6 +31,8 @@ METHODS: Final[dict[str, type[Params]]] = {
     "link.set": LinkSetParams,
     "link.get": LinkSelector,
     "link.list": LinkListParams,
+    "bridge.set": BridgeSetParams,
+    "bridge.del": BridgeDelParams,
     "stats.get": StatsGetParams,
     "softnet.get": NoParams,
     "sysctl.get": SysctlGetParams,
@@ -77,6 +80,9 @@ _LIKELY: Final[dict[str, tuple[Any, ...]]] = {
     "placement": ("inside", "inside", "move"),
     "pairs": ([{}], [{"placement": "inside"}, {"placement": "inside"}], [{}, {"a": {"mtu": 1}}]),
     "up": (True,),
+    "bridge": ("x", {"name": "x"}, {"name": "y", "vlan": 1}),
+    "addresses": (["10.0.0.1/24"], ["fd00::1/64"], ["10.0.0.1"], []),
+    "routes": ([{"dst": "default"}], [{"dst": "10.1.0.0/16", "gw": "10.0.0.2"}]),
     "topics": (["link"], ["link", "carrier", "worker", "drop", "config", "daemon"]),
     "labels": ({"x": "y"}, {}),
     "origin": ("api",),

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from vethd.rpc.schema.base import DESCRIBED, LabelName, LabelValue, Params, Token
 from vethd.rpc.schema.link import EndParams, Overload, Placement
+from vethd.rpc.schema.network import BridgeParams
 
 PAIR_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@:-]*$"
 PAIR_NAME_MAX: Final = 63
@@ -43,15 +44,25 @@ class StaticPair(Params):
     """See link.add."""
 
 
+class StaticBridge(BridgeParams):
+    """A bridge that shall exist before the pairs: one `[[bridge]]` of the configuration."""
+
+    masquerade: bool = False
+    """Let what comes from the networks of its addresses go out by other devices, with the address that those have."""
+
+
 class ConfigApplyParams(Params):
     """Make the static pairs what they shall be: create, change and, with `prune`, remove. Pairs of another origin are
-    never touched, and a pair that is as it shall be is not disturbed.
+    never touched, and a pair that is as it shall be is not disturbed. Bridges are made or completed before.
 
     Each pair is changed as a whole or not at all; what failed stands in its row, and the others are done nevertheless.
     """
 
     pairs: Annotated[list[StaticPair], Field(max_length=65536)]
     """The pairs that shall exist."""
+    bridges: Annotated[list[StaticBridge], Field(max_length=4096)] = Field(default_factory=list)
+    """Bridges that shall exist; a namespace named here that does not exist is made. With `prune`, those that were named
+    before and are not now are removed, if they were made so and others have no ports there."""
     prune: bool = False
     """Remove static pairs that are not among them."""
     dry_run: bool = False

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator, with_config
 from typing_extensions import TypedDict
 
 from vethd.rpc.schema.base import DESCRIBED, LabelName, LabelValue, Letter, Netns, Params, Token
+from vethd.rpc.schema.network import Addresses, Port, Routes
 from vethd.rpc.schema.stats import EndsStats
 
 Placement = Literal["move", "inside"]
@@ -35,6 +36,14 @@ class EndParams(Params):
     """Merge frames that wait for this end, as `ethtool -K DEV gro on` would."""
     up: bool = False
     """Set it up."""
+    bridge: Port | None = None
+    """Make it a port of this bridge, which must be in the namespace where the end belongs, with either placement; a
+    bridge keeps no namespace alive."""
+    addresses: Addresses = Field(default_factory=list)
+    """IP addresses that it gets; an IPv6 address can be used at once, without looking for duplicates (nodad)."""
+    routes: Routes = Field(default_factory=list)
+    """Routes through it, made in this order when it is up. One to the same destination that is there already stays, and
+    comes second unless its priority is lower."""
 
 
 class PairParams(Params):
@@ -123,6 +132,8 @@ class LinkChanges(Params):
     """Merge frames that wait for this end."""
     up: bool | None = None
     """Set it up or down; carrier follows on both ends."""
+    bridge: Port | None = None
+    """Make it a port of this bridge; null: let it leave the one it is in."""
     labels: dict[LabelName, LabelValue | None] | None = None
     """Labels to set, or with null to remove; others stay."""
     worker: Annotated[int, Field(ge=0)] | None = None
@@ -205,6 +216,8 @@ class EndResult(TypedDict):
     """Why it is not more, or empty."""
     gro: bool
     """Frames that wait for it are merged."""
+    master: str | None
+    """The bridge, or another device, that it is a port of."""
 
 
 @with_config(DESCRIBED)
