@@ -1,12 +1,14 @@
 # A machine with Debian 12 and a checkout needs nothing else: every target begins with `make setup`.
 #
 #   make demo             see it work                     make check   lint, format, types
+#   make demo-containers  see it work with containers
 #   make test [ARGS=...]  the test suite                  make clean   remove what the targets made
 #   make bench [QUICK=1]  figures beside kernel veth      make lock    renew requirements.lock
 #   make man              manual pages, into build/man
 #   make generate         docs/rpc.md and the client's types, from the methods' rows
 #   make chaos [SEED=n] [MINUTES=10]  random actions on a daemon under traffic; the same seed repeats them
 #   make soak [MINUTES=10]  full load, memory and descriptors over time, into soak.png
+#   make churn            500 containers come and go, ten at a time
 #   make fuzz [MINUTES=10]  hostile clients, for that long and until the round is done
 #   make install          put it in place below PREFIX (and DESTDIR); make uninstall takes it away
 
@@ -30,13 +32,23 @@ APT += tcpdump       # captures on both ends, in tests
 APT += socat         # the control socket by hand, in tests
 APT += man-db        # shows the manual pages, in tests
 APT += nftables      # masquerading; marks and conntrack, in tests
-APT += iptables      # the same where there is no nft, and exceptions from what docker drops
+APT += iptables      # the same where there is no nft, and exceptions from what docker drops; dockerd and podman need it
 APT += zsh           # completion, in tests
 APT += fish
 APT += systemd       # boots inside tests of the service
 APT += dbus          # systemctl as a user, there
+APT += busybox-static  # what containers of the tests consist of; each runtime below has tests of its own
+APT += jq            # edits config.json of a bundle, in docs/containers.md
+APT += runc
+APT += crun
+APT += podman
+APT += containernetworking-plugins  # IPAM, and what our CNI plugin is compared with
+APT += docker.io     # containerd comes with it
+APT += lxc
+APT += systemd-container
+APT += uidmap        # rootless podman
 
-.PHONY: setup demo test check bench chaos soak fuzz man generate wheels install uninstall lock clean
+.PHONY: setup demo demo-containers test check bench chaos churn soak fuzz man generate wheels install uninstall lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -62,6 +74,9 @@ $(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
 
 demo: $(VENV)/.ready
 	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo.sh
+
+demo-containers: $(VENV)/.ready
+	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo-containers.sh
 
 # VETHD_NO_EXTENSIONS=1 tests the interpreted datapath, VETHD_REQUIRE_EXTENSIONS=1 insists on the compiled one;
 # VETHD_FRAMEIO=syscalls or uring tests daemons with that frame I/O.
@@ -135,6 +150,9 @@ SEED ?= $(shell shuf -i 1-999999 -n 1)
 
 chaos: $(VENV)/.ready
 	@$(SUDO) env $(SPEED) CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(VENV)/bin/python -m pytest -q tests/chaos $(ARGS)
+
+churn: $(VENV)/.ready
+	@$(SUDO) env $(SPEED) CHURN=500 $(VENV)/bin/python -m pytest -q -s tests/e2e/containers/test_churn.py $(ARGS)
 
 soak: $(VENV)/.ready
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]'

@@ -99,6 +99,7 @@ install() {
     program
     link ../lib/vethd/bin/vethd "$PREFIX/sbin/vethd"
     link ../lib/vethd/bin/vethctl "$PREFIX/bin/vethctl"
+    link ../lib/vethd/bin/vethd-oci "$PREFIX/bin/vethd-oci"
     for unit in vethd.service vethd.socket vethd-netns.socket vethd-netns@.service; do
         file "systemd/$unit" "$PREFIX/lib/systemd/system/$unit"
     done

@@ -44,7 +44,7 @@ def terms(text: str) -> list[str]:
     return re.findall(r"^\*\*([^*]+)\*\*", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["vethctl.8", "vethd.8", "vethd.toml.5"])
+@pytest.mark.parametrize("name", ["vethctl.8", "vethd.8", "vethd-oci.8", "vethd.toml.5"])
 def test_man_shows_the_page(texts: dict[str, str], name: str, tmp_path: Path) -> None:
     page = tmp_path / name
     page.write_text(manual(texts[name]))

@@ -80,7 +80,7 @@ class SysctlConfig(_Section):
     netdev_max_backlog, netdev_budget, dev_weight: frames. netdev_budget_usecs, busy_poll: microseconds.
     """
 
-    netdev_max_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    netdev_max_backlog: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     netdev_budget: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     netdev_budget_usecs: Annotated[int, Field(ge=1, le=1_000_000)] = 8000
     dev_weight: Annotated[int, Field(ge=1, le=1024)] = 64

@@ -246,12 +246,23 @@ _TUN_HINTS: Final = {
     errno_names.ENXIO: "the node is there but the tun driver is not: modprobe tun",
     errno_names.ENODEV: "the node is there but the tun driver is not: modprobe tun",
     errno_names.ENOTTY: "what is there is not the tun device: remove it, then mknod /dev/net/tun c 10 200",
-    errno_names.EACCES: "the daemon's user needs read and write access to /dev/net/tun",
+    errno_names.EACCES: "let the daemon's user read and write it: chmod 0666 /dev/net/tun, which is what udev does",
     errno_names.EPERM: "CAP_NET_ADMIN in the namespace, and a device cgroup that allows char 10:200, are needed",
 }
+
+
+def _who_may(path: str) -> str:
+    """Why somebody may not open a file, as far as can be seen."""
+    try:
+        node = os.stat(path)
+    except OSError:
+        return ""
+    return f": its mode is {node.st_mode & 0o7777:04o}, its owner uid {node.st_uid}, and this is uid {os.geteuid()}"
 
 
 def tun_missing(number: int) -> TunMissing:
     """The error for an errno with which /dev/net/tun answered."""
     text = f"/dev/net/tun: {os.strerror(number)}"
+    if number == errno_names.EACCES:
+        text += _who_may("/dev/net/tun")
     return TunMissing(text, hint=_TUN_HINTS.get(number, "see `dmesg`"), errno=number)

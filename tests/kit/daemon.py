@@ -132,7 +132,8 @@ class Daemon:
         try:
             links = [(pair[end]["netns"], pair[end]["ifname"]) for pair in self.pairs() for end in ("a", "b")]
             family = self.family()
-            self._process.send_signal(signal.SIGTERM if self.manager is None else signal.SIGINT)  # its links go, too
+            # with a manager, SIGTERM would leave the links
+            os.kill(self.pid, signal.SIGTERM if self.manager is None else signal.SIGINT)
             self._process.wait(within)
         except (subprocess.TimeoutExpired, OSError, EOFError, RpcError) as error:
             self.kill()

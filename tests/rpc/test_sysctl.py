@@ -90,7 +90,7 @@ def test_names_with_and_without_prefix(restored: Daemon) -> None:
                 None,
             )
             for name, value in (
-                *(("netdev_max_backlog", 0), ("netdev_max_backlog", 1_000_001), ("netdev_budget_usecs", 0)),
+                *(("netdev_max_backlog", -1), ("netdev_max_backlog", 1_000_001), ("netdev_budget_usecs", 0)),
                 *(("dev_weight", 0), ("dev_weight", 1025), ("busy_poll", -1), ("busy_poll", 10**30)),
             )
         ),
@@ -117,6 +117,9 @@ def test_a_worker_does_at_once_what_was_set(restored: Daemon, pair: Pair) -> Non
     assert after_a_burst(pair) == {"dropped": 0, "squeezed": 0}
     set_values(restored, netdev_max_backlog=1)
     assert after_a_burst(pair)["dropped"] > FRAMES
+    set_values(restored, netdev_max_backlog=0)
+    assert after_a_burst(pair)["dropped"] == 2 * FRAMES
+    set_values(restored, netdev_max_backlog=1)
     set_values(restored, dev_weight=1)  # one in, one out
     assert after_a_burst(pair)["dropped"] <= FRAMES, "only the second end ever meets a full backlog"
     set_values(restored, netdev_max_backlog=1000, dev_weight=64, netdev_budget=1)

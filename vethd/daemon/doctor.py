@@ -141,7 +141,8 @@ def tun() -> Finding:
             os.close(fd)
     except OSError as error:
         number = error.errno or 0
-        return Finding(_TUN, False, True, os.strerror(number), tun_missing(number).hint)
+        missing = tun_missing(number)
+        return Finding(_TUN, False, True, missing.message.removeprefix(f"{_TUN}: "), missing.hint)
     return Finding(_TUN, True, True, "can be opened")
 
 

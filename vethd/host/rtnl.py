@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from vethd.host import capabilities
+
 NLMSG_ERROR: Final = 2
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -50,6 +52,8 @@ _NETLINK_EXT_ACK: Final = 11
 _NETLINK_GET_STRICT_CHK: Final = 12
 _NLMSGERR_ATTR_MSG: Final = 1
 _SO_RCVBUFFORCE: Final = 33
+#: Bytes of events that wait to be read.
+_EVENTS: Final = 16 << 20
 _RTNLGRP_LINK: Final = 1
 _RTNLGRP_NSID: Final = 28
 _TC_H_ROOT: Final = 0xFFFFFFFF
@@ -307,11 +311,17 @@ class Rtnl:
 def event_socket() -> socket.socket:
     """A non-blocking socket that hears RTM_*LINK and RTM_*NSID of every namespace with an id in this one.
 
-    NETLINK_LISTEN_ALL_NSID needs CAP_NET_BROADCAST. Raises OSError.
+    NETLINK_LISTEN_ALL_NSID needs CAP_NET_BROADCAST. For root of a user namespace net.core.rmem_max limits the buffer.
+    Raises OSError.
     """
     events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     events.setblocking(False)
-    events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
+    try:
+        events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS)
+    except PermissionError:
+        if "CAP_NET_ADMIN" not in capabilities.effective():
+            raise
+        events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENTS)
     events.bind((0, 0))
     events.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
     for group in (_RTNLGRP_LINK, _RTNLGRP_NSID):

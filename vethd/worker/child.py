@@ -26,6 +26,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from vethd.errors import WorkerFailed
@@ -59,16 +60,32 @@ class WorkerRefused(Exception):
 
 @cache
 def worker_user() -> pwd.struct_passwd:
-    """The user that workers run as. Raises WorkerFailed when the machine has none of WORKER_USERS."""
+    """The user that workers run as when vethd is root.
+
+    Raises WorkerFailed when the machine has none of WORKER_USERS, or the user namespace that we are root of has no room
+    for them.
+    """
     for name in WORKER_USERS:
         try:
-            return pwd.getpwnam(name)
+            user = pwd.getpwnam(name)
         except KeyError:
             continue
+        if os.geteuid() == 0 and not (_mapped("uid_map", user.pw_uid) and _mapped("gid_map", user.pw_gid)):
+            raise WorkerFailed(
+                f"workers can't be {name}: uid {user.pw_uid} or gid {user.pw_gid} is not in this user namespace",
+                hint="map subordinate ids: unshare --map-root-user --map-auto; /etc/subuid and /etc/subgid give them",
+            )
+        return user
     raise WorkerFailed(
         f"there is neither a user {' nor '.join(WORKER_USERS)} for workers to be",
         hint=f"useradd --system --no-create-home {WORKER_USERS[0]}",
     )
+
+
+def _mapped(which: str, number: int) -> bool:
+    """Whether an id exists in our user namespace. which: uid_map or gid_map. Source: user_namespaces(7)."""
+    lines = Path(f"/proc/self/{which}").read_text().splitlines()
+    return any(int(first) <= number < int(first) + int(count) for first, _outside, count in map(str.split, lines))
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,7 +268,7 @@ class WorkerLoop:
         if dev in self._paused:
             self._paused.remove(dev)
         frames = self._frameio.detach(dev)
-        portion = min(self._softnet.dev_weight, self._softnet.netdev_max_backlog)
+        portion = min(self._softnet.dev_weight, max(self._softnet.netdev_max_backlog, 1))
         for at in range(0, len(frames), portion):
             self._empty_backlog()
             ingest(dev, frames[at : at + portion], self._softnet, time.monotonic_ns())

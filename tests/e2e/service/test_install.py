@@ -30,6 +30,7 @@ def test_what_is_installed(installed: Path) -> None:
     assert {name for name in files(installed) if not (installed / name).is_dir()} >= {
         CONFIG,
         f"{local}/bin/vethctl",
+        f"{local}/bin/vethd-oci",
         f"{local}/sbin/vethd",
         f"{local}/lib/systemd/system/vethd.service",
         f"{local}/lib/systemd/system/vethd.socket",
@@ -40,6 +41,7 @@ def test_what_is_installed(installed: Path) -> None:
         f"{local}/share/man/man5/vethd.toml.5",
         f"{local}/share/man/man8/vethctl.8",
         f"{local}/share/man/man8/vethd.8",
+        f"{local}/share/man/man8/vethd-oci.8",
         f"{local}/share/bash-completion/completions/vethctl",
         f"{local}/share/zsh/site-functions/_vethctl",
         f"{local}/share/fish/vendor_completions.d/vethctl.fish",
