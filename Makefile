@@ -42,6 +42,7 @@ APT += jq            # edits config.json of a bundle, in docs/containers.md
 APT += runc
 APT += crun
 APT += podman
+APT += catatonit     # the first process of its pods
 APT += containernetworking-plugins  # IPAM, and what our CNI plugin is compared with
 APT += docker.io     # containerd comes with it
 APT += lxc
@@ -132,6 +133,7 @@ bench: $(VENV)/.ready
 	@$(if $(QUICK),,$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]')
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick,--json bench.json --png bench.png) $(ARGS)
 	@$(if $(QUICK),,$(SUDO) $(VENV)/bin/python -m benchmarks.measure_pairs)
+	@$(if $(QUICK),,$(SUDO) $(VENV)/bin/python -m benchmarks.measure_cni)
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks.measure_control $(if $(QUICK),--quick)
 
 # Half of the MINUTES for requests under a coverage-guided fuzzer, half for hostile clients of a daemon.

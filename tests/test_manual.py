@@ -15,6 +15,9 @@ from pydantic import BaseModel
 from docs.manual import SOURCES, manual, source
 from vethd.cli.commands import OBJECTS
 from vethd.cli.options import OPTIONS
+from vethd.cni import config as cni_config
+from vethd.cni import errors as cni_errors
+from vethd.cni import request
 from vethd.config import Config
 from vethd.daemon.main import parser
 from vethd.daemon.reload import FIXED
@@ -44,7 +47,7 @@ def terms(text: str) -> list[str]:
     return re.findall(r"^\*\*([^*]+)\*\*", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["vethctl.8", "vethd.8", "vethd-oci.8", "vethd.toml.5"])
+@pytest.mark.parametrize("name", ["vethctl.8", "vethd-cni.8", "vethd.8", "vethd-oci.8", "vethd.toml.5"])
 def test_man_shows_the_page(texts: dict[str, str], name: str, tmp_path: Path) -> None:
     page = tmp_path / name
     page.write_text(manual(texts[name]))
@@ -141,3 +144,20 @@ def test_vethctl_has_the_commands_and_options_of_the_page(texts: dict[str, str])
     ]
     assert terms(section(page, "COMMANDS")) == names
     assert re.findall(r"^``(.*)``$", section(page, "OPTIONS"), re.MULTILINE) == [option.shown for option in OPTIONS]
+
+
+def test_the_plugin_has_the_commands_and_fields_of_the_page(texts: dict[str, str]) -> None:
+    page = texts["vethd-cni.8"]
+    assert sorted(terms(section(page, "COMMANDS"))) == sorted(request.COMMANDS)
+    fields = re.findall(r"^\*\*([A-Za-z]+)\*\*(?:, \*\*([A-Za-z]+)\*\*)?", section(page, "CONFIGURATION"), re.MULTILINE)
+    told = {name for names in fields for name in names if name} | set(re.findall(r"\*([A-Za-z]+)\*", page))
+    known = cni_config.KNOWN | cni_config.IDLE.keys()
+    assert {name for name in known if "/" not in name} - told - set(re.findall(r"\*\*([A-Za-z]+)\*\*", page)) == set()
+    assert {name for names in fields for name in names if name} <= known
+    codes = {value for name, value in vars(cni_errors).items() if name.isupper() and isinstance(value, int)}
+    shown = {
+        int(code)
+        for line in re.findall(r"^[0-9, ]+$", section(page, "ERRORS"), re.MULTILINE)
+        for code in line.split(",")
+    }
+    assert shown == codes - {cni_errors.INTERNAL}

@@ -9,7 +9,7 @@ import pytest
 
 from vethd.errors import KINDS
 from vethd.events import EVENTS
-from vethd.rpc import wire
+from vethd.rpc import shapes, wire
 from vethd.rpc.call import Method
 from vethd.rpc.discover import document
 from vethd.rpc.generate.files import PAGE, files, table
@@ -17,7 +17,7 @@ from vethd.rpc.generate.markdown import filled
 
 METHODS = asyncio.run(table())
 #: What the annotations of the client's types speak of; Netns is for type checkers alone.
-NAMES = vars(wire) | {"Netns": object}
+NAMES = vars(shapes) | {"Netns": object}
 
 
 @cache
@@ -80,9 +80,9 @@ def test_every_cell_of_a_table_stays_in_its_column() -> None:
 # -- the client's types -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name, value in vars(wire).items() if hasattr(value, "__total__")])
+@pytest.mark.parametrize("name", [name for name, value in vars(shapes).items() if hasattr(value, "__total__")])
 def test_a_type_has_the_fields_of_the_schema_and_knows_which_may_be_missing(name: str) -> None:
-    hints = get_type_hints(getattr(wire, name), NAMES, NAMES, include_extras=True)
+    hints = get_type_hints(getattr(shapes, name), NAMES, NAMES, include_extras=True)
     schema = described()["components"]["schemas"][name]
     several = {"pairs"} if name == "LinkAddParams" else set()  # a method of its own, link_add_several
     assert set(hints) == set(schema["properties"]) - several

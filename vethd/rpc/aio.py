@@ -14,7 +14,7 @@ from vethd.rpc.listening import FIRST_PAUSE, LONGEST_PAUSE, Following, State
 from vethd.rpc.wire import AsyncCalls
 
 if TYPE_CHECKING:
-    from vethd.rpc.wire import Event, Since, SubscribeParams
+    from vethd.rpc.shapes import Event, Since, SubscribeParams
 
 #: Seconds between attempts to connect while more wait to be accepted than the daemon's socket holds.
 _FULL_PAUSE: Final = 0.02

@@ -29,7 +29,7 @@ from vethd.rpc.wire import Calls
 
 if TYPE_CHECKING:
     from vethd.rpc.aio import AsyncClient
-    from vethd.rpc.wire import SubscribeParams
+    from vethd.rpc.shapes import SubscribeParams
 
 __all__ = ["AsyncClient", "Client", "Events", "Namespace", "NotRunning", "RpcError", "State", "netns", "socket_path"]
 

@@ -11,7 +11,7 @@ from vethd.rpc.conversation import NotRunning
 
 if TYPE_CHECKING:
     from vethd.rpc.client import Client
-    from vethd.rpc.wire import Event, PairResult, Since, SubscribeParams, SubscribeResult, WorkerRow
+    from vethd.rpc.shapes import Event, PairResult, Since, SubscribeParams, SubscribeResult, WorkerRow
 
 #: Seconds between attempts to reach a daemon that went away: at first, and at most.
 FIRST_PAUSE: Final = 0.05

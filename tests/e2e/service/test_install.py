@@ -29,18 +29,25 @@ def test_what_is_installed(installed: Path) -> None:
     local = "usr/local"
     assert {name for name in files(installed) if not (installed / name).is_dir()} >= {
         CONFIG,
+        "opt/cni/bin/vethd-cni",
         f"{local}/bin/vethctl",
         f"{local}/bin/vethd-oci",
+        f"{local}/lib/cni/vethd-cni",
         f"{local}/sbin/vethd",
+        f"{local}/sbin/vethd-docker",
         f"{local}/lib/systemd/system/vethd.service",
         f"{local}/lib/systemd/system/vethd.socket",
         f"{local}/lib/systemd/system/vethd-netns.socket",
         f"{local}/lib/systemd/system/vethd-netns@.service",
+        f"{local}/lib/systemd/system/vethd-docker.service",
+        f"{local}/lib/systemd/system/vethd-docker.socket",
         f"{local}/lib/sysusers.d/vethd.conf",
         f"{local}/lib/tmpfiles.d/vethd.conf",
         f"{local}/share/man/man5/vethd.toml.5",
         f"{local}/share/man/man8/vethctl.8",
+        f"{local}/share/man/man8/vethd-cni.8",
         f"{local}/share/man/man8/vethd.8",
+        f"{local}/share/man/man8/vethd-docker.8",
         f"{local}/share/man/man8/vethd-oci.8",
         f"{local}/share/bash-completion/completions/vethctl",
         f"{local}/share/zsh/site-functions/_vethctl",
@@ -77,13 +84,15 @@ def test_a_machine_is_as_before_after_install_and_uninstall(bare: Machine) -> No
     def install(words: str) -> str:
         return bare.run("make", "-C", str(CHECKOUT), words, within=120).out
 
-    places = ["/etc", "/usr/local", "/usr/lib/systemd", "/usr/share/man"]
+    places = ["/etc", "/opt", "/usr/local", "/usr/lib/systemd", "/usr/share/man"]
     owned = ["-printf", "%p %M %u", "-not", "-type", "d", "-printf", " %s", ",", "-printf", "\\n"]
     listing = ["find", *places, "-not", "-name", "*-", "-not", "-name", ".pwd.lock", *owned]
     before = bare.run(*listing).out
     install("install")
     bare.run("systemctl", "enable", "--now", "vethd")
     bare.run("vethctl", "link", "show")
+    network = '{"cniVersion": "1.1.0", "name": "lab"}'
+    bare.run("env", "-i", "/bin/sh", "-c", f"echo '{network}' | CNI_COMMAND=STATUS /opt/cni/bin/vethd-cni")
     assert bare.run("vethctl", "-j", "config", "save").ok
     bare.write(f"/{CONFIG}", "[worker]\ncount = 1\n")
     assert f"install: /{CONFIG} is kept as it is" in install("install")

@@ -1,1 +1,3 @@
-"""What is written from the methods' rows and the schema: the client's types (vethd/rpc/wire.py) and docs/rpc.md."""
+"""What is written from the methods' rows and the schema: the client's methods and types (vethd/rpc/wire.py and
+vethd/rpc/shapes.py), and docs/rpc.md.
+"""

@@ -14,17 +14,18 @@ from vethd.daemon import supervisor
 from vethd.rpc.call import Method
 from vethd.rpc.discover import document
 from vethd.rpc.generate.markdown import filled
-from vethd.rpc.generate.wire import wire
+from vethd.rpc.generate.wire import shapes, wire
 
 _ROOT: Final = Path(__file__).parents[3]
 WIRE: Final = _ROOT / "vethd/rpc/wire.py"
+SHAPES: Final = _ROOT / "vethd/rpc/shapes.py"
 PAGE: Final = _ROOT / "docs/rpc.md"
 
 
 def files() -> dict[Path, str]:
     """What each generated file of the checkout shall hold."""
     methods = asyncio.run(table())
-    return {WIRE: wire(methods), PAGE: filled(PAGE.read_text(), document(methods))}
+    return {WIRE: wire(methods), SHAPES: shapes(methods), PAGE: filled(PAGE.read_text(), document(methods))}
 
 
 async def table() -> tuple[Method, ...]:

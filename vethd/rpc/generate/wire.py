@@ -1,8 +1,13 @@
-"""vethd/rpc/wire.py: parameters and results as TypedDicts, and one typed method per method of the daemon."""
+"""vethd/rpc/wire.py, one typed method per method of the daemon, and vethd/rpc/shapes.py, what they take and return.
+
+They are two, because a client needs the methods when it runs, and what they take and return when its types are checked:
+to make that many TypedDicts takes a fifth of what it takes to start a program.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, get_args
@@ -17,15 +22,32 @@ from vethd.rpc.schema.link import Origin
 
 _WIDTH: Final = 120
 _HEAD: Final = '''\
-"""Parameters and results of the daemon's methods, and one typed method for each.
+"""One typed method for each of the daemon's; what they take and return is in shapes.py.
 
-Written by `make generate` from vethd/rpc/schema/ and the rows of the methods; needs nothing but the standard library.
+Written by `make generate` from the rows of the methods; needs nothing but the standard library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from vethd.rpc.shapes import (
+{names}
+    )
+'''
+_SHAPES_HEAD: Final = '''\
+"""Parameters and results of the daemon's methods, for type checkers and for who looks up a field.
+
+Written by `make generate` from vethd/rpc/schema/; needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from vethd.rpc.namespaces import Namespace
@@ -39,13 +61,20 @@ _SEVERAL: Final = {"link.add": "pairs"}
 
 
 def wire(table: Iterable[Method]) -> str:
-    """The module's source."""
+    """The source of wire.py."""
     methods = sorted(table, key=lambda method: method.name)
-    types: dict[str, Any] = {}
-    for method in methods:
-        for record in (*records(method.params), *records(method.result)):
-            assert types.setdefault(record.__name__, record) is record, f"two types called {record.__name__}"
-    chunks = [_HEAD, *_tables(methods)]
+    typed = [method for method in methods if method.name not in _OF_A_CONNECTION]
+    calls = ["\n" + "\n".join(_calls(typed, twin)) + "\n" for twin in (False, True)]
+    spoken = set(re.findall(r"\w+", "\n".join(line for line in calls[0].splitlines() if "def " in line)))
+    names = "\n".join(f"        {name}," for name in sorted(spoken & _types(methods).keys(), key=str.lower))
+    return "\n".join([_HEAD.format(names=names), *_tables(methods), *calls])
+
+
+def shapes(table: Iterable[Method]) -> str:
+    """The source of shapes.py."""
+    methods = sorted(table, key=lambda method: method.name)
+    types = _types(methods)
+    chunks = [_SHAPES_HEAD]
     several = {method.params: _SEVERAL[method.name] for method in methods if method.name in _SEVERAL}
     for name, record in types.items():
         rows = [row for row in fields(record) if row.name != several.get(record)]
@@ -57,9 +86,16 @@ def wire(table: Iterable[Method]) -> str:
                 "\n#: A name, or a path when it begins with a slash; opened by the client and sent along. See netns.\n"
                 'Netns: TypeAlias = "str | NetnsRef | Namespace"\n'
             )
-    typed = [method for method in methods if method.name not in _OF_A_CONNECTION]
-    chunks += ["\n" + "\n".join(_calls(typed, twin)) + "\n" for twin in (False, True)]
     return "\n".join(chunks)
+
+
+def _types(methods: Iterable[Method]) -> dict[str, Any]:
+    """All records that the methods take and return, by name, those that others need first."""
+    types: dict[str, Any] = {}
+    for method in methods:
+        for record in (*records(method.params), *records(method.result)):
+            assert types.setdefault(record.__name__, record) is record, f"two types called {record.__name__}"
+    return types
 
 
 def _tables(methods: list[Method]) -> Iterator[str]:
