@@ -1,4 +1,4 @@
-# A machine with Debian 12 and a checkout needs nothing else: every target begins with `make setup`.
+# A machine with Debian 12 and a checkout needs nothing else: every target installs what it takes.
 #
 #   make demo             see it work                     make check   lint, format, types
 #   make demo-containers  see it work with containers
@@ -24,32 +24,36 @@ APT := python3-venv  # the virtual environment
 APT += gcc           # wheels are not published for every machine: python-pytun, and the compiled datapath
 APT += python3-dev
 APT += liburing-dev  # frame I/O by io_uring; without it, by read and write
-APT += iproute2      # namespaces; the tests compare with kernel veth through ip, tc and bridge
-APT += iputils-ping
+APT += iproute2      # namespaces
+APT += iputils-ping  # make demo
 APT += iperf3
-APT += ethtool       # offloads, in tests
-APT += tcpdump       # captures on both ends, in tests
-APT += socat         # the control socket by hand, in tests
-APT += man-db        # shows the manual pages, in tests
-APT += nftables      # masquerading; marks and conntrack, in tests
-APT += iptables      # the same where there is no nft, and exceptions from what docker drops; dockerd and podman need it
-APT += zsh           # completion, in tests
-APT += fish
-APT += systemd       # boots inside tests of the service
-APT += dbus          # systemctl as a user, there
-APT += busybox-static  # what containers of the tests consist of; each runtime below has tests of its own
-APT += jq            # edits config.json of a bundle, in docs/containers.md
-APT += runc
-APT += crun
-APT += podman
-APT += catatonit     # the first process of its pods
-APT += containernetworking-plugins  # IPAM, and what our CNI plugin is compared with
-APT += docker.io     # containerd comes with it
-APT += lxc
-APT += systemd-container
-APT += uidmap        # rootless podman
+APT += nftables      # masquerading
 
-.PHONY: setup demo demo-containers test check bench chaos churn soak fuzz man generate wheels install uninstall lock clean
+# What make demo-containers takes.
+APT_CONTAINERS := runc
+APT_CONTAINERS += busybox-static  # what its containers consist of
+APT_CONTAINERS += jq              # edits config.json of a bundle
+
+# What the tests take beside both.
+APT_TEST := ethtool   # offloads
+APT_TEST += tcpdump   # captures on both ends
+APT_TEST += socat     # the control socket by hand
+APT_TEST += man-db    # shows the manual pages
+APT_TEST += iptables  # masquerading where there is no nft; docker and podman need it
+APT_TEST += zsh       # completion
+APT_TEST += fish
+APT_TEST += systemd   # boots inside tests of the service
+APT_TEST += dbus      # systemctl as a user, there
+APT_TEST += crun      # runtimes, each of which has tests
+APT_TEST += podman
+APT_TEST += catatonit # the first process of its pods
+APT_TEST += containernetworking-plugins  # IPAM, and what our CNI plugin is compared with
+APT_TEST += docker.io # containerd comes with it
+APT_TEST += lxc
+APT_TEST += systemd-container
+APT_TEST += uidmap    # rootless podman
+
+.PHONY: setup setup-containers setup-tests demo demo-containers test check bench chaos churn soak fuzz man generate wheels install uninstall lock clean
 
 setup: $(VENV)/.ready
 	@echo "setup: vethd and vethctl are in $(VENV)/bin"
@@ -57,8 +61,9 @@ setup: $(VENV)/.ready
 # What `pip install` compiles; an older extension would run instead of a newer source.
 COMPILED := $(wildcard vethd/datapath/*.py vethd/worker/*.py vethd/*/*.pxd vethd/*/*.pyx)
 
-$(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
-	@missing=; for p in $(APT); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$p"; done; \
+# Installs those of Debian's packages $(1) that are missing.
+define install
+	@missing=; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ] && ! command -v apt-get >/dev/null; then \
 		echo "setup: no apt-get here, going on without Debian's$$missing"; \
 	elif [ -n "$$missing" ]; then \
@@ -66,6 +71,10 @@ $(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
 		$(SUDO) apt-get -qq update && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$missing >/dev/null; \
 	fi
+endef
+
+$(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
+	$(call install,$(APT))
 	@echo "setup: virtual environment in $(VENV), packages of requirements.lock"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check -r requirements.lock
@@ -73,17 +82,23 @@ $(VENV)/.ready: Makefile pyproject.toml setup.py requirements.lock $(COMPILED)
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
+setup-containers: $(VENV)/.ready
+	$(call install,$(APT_CONTAINERS))
+
+setup-tests: $(VENV)/.ready
+	$(call install,$(APT_CONTAINERS) $(APT_TEST))
+
 demo: $(VENV)/.ready
 	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo.sh
 
-demo-containers: $(VENV)/.ready
+demo-containers: setup-containers
 	@$(SUDO) env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" docs/demo-containers.sh
 
 # VETHD_NO_EXTENSIONS=1 tests the interpreted datapath, VETHD_REQUIRE_EXTENSIONS=1 insists on the compiled one;
 # VETHD_FRAMEIO=syscalls or uring tests daemons with that frame I/O.
 SPEED := $(foreach v,VETHD_NO_EXTENSIONS VETHD_REQUIRE_EXTENSIONS VETHD_FRAMEIO,$(if $($(v)),$(v)=$($(v))))
 
-test: $(VENV)/.ready
+test: setup-tests
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(VENV)/.ready
@@ -128,7 +143,7 @@ generate: $(VENV)/.ready
 	@$(VENV)/bin/python -m vethd.rpc.generate
 
 # QUICK=1: ours and kernel veth alone, short runs. Otherwise also the neighbours, and the chart.
-bench: $(VENV)/.ready
+bench: setup-tests
 	@$(if $(QUICK),,$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(PEERS) >/dev/null)
 	@$(if $(QUICK),,$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]')
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick,--json bench.json --png bench.png) $(ARGS)
@@ -140,7 +155,7 @@ bench: $(VENV)/.ready
 MINUTES ?= 10
 FUZZER = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"])
 
-fuzz: $(VENV)/.ready
+fuzz: setup-tests
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check $$($(VENV)/bin/python -c '$(FUZZER)')
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(VENV)/bin/python -m tests.rpc.fuzz.atheris_requests \
 		-max_total_time=$$(($(MINUTES) * 30)) -verbosity=0 -print_final_stats=1 "$$tmp"
@@ -150,13 +165,13 @@ fuzz: $(VENV)/.ready
 
 SEED ?= $(shell shuf -i 1-999999 -n 1)
 
-chaos: $(VENV)/.ready
+chaos: setup-tests
 	@$(SUDO) env $(SPEED) CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(VENV)/bin/python -m pytest -q tests/chaos $(ARGS)
 
-churn: $(VENV)/.ready
+churn: setup-tests
 	@$(SUDO) env $(SPEED) CHURN=500 $(VENV)/bin/python -m pytest -q -s tests/e2e/containers/test_churn.py $(ARGS)
 
-soak: $(VENV)/.ready
+soak: setup-tests
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --editable '.[bench]'
 	@$(SUDO) env $(SPEED) $(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES) --png soak.png $(ARGS)
 

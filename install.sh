@@ -115,12 +115,14 @@ install() {
     [ ! -e "$DESTDIR$manifest" ] || cat "$DESTDIR$manifest" >"$record"
     program
     link ../lib/vethd/bin/vethd "$PREFIX/sbin/vethd"
+    link ../lib/vethd/bin/vethd-docker "$PREFIX/sbin/vethd-docker"
     link ../lib/vethd/bin/vethctl "$PREFIX/bin/vethctl"
     for plugins in "$PREFIX/lib/cni" /opt/cni/bin; do # between them, every runtime looks there
         link "$lib/bin/vethd-cni" "$plugins/vethd-cni"
     done
     link ../lib/vethd/bin/vethd-oci "$PREFIX/bin/vethd-oci"
-    for unit in vethd.service vethd.socket vethd-netns.socket vethd-netns@.service; do
+    for unit in vethd.service vethd.socket vethd-netns.socket vethd-netns@.service \
+        vethd-docker.service vethd-docker.socket; do
         file "systemd/$unit" "$PREFIX/lib/systemd/system/$unit"
     done
     file systemd/vethd.sysusers "$PREFIX/lib/sysusers.d/vethd.conf"
@@ -143,14 +145,15 @@ install() {
 uninstall() {
     [ -e "$DESTDIR$manifest" ] || { echo "uninstall: nothing is installed below $DESTDIR$PREFIX"; exit 1; }
     cat "$DESTDIR$manifest" >"$record"
-    ! running || systemctl --quiet disable --now vethd.service vethd.socket vethd-netns.socket
+    ! running || systemctl --quiet disable --now \
+        vethd-docker.service vethd-docker.socket vethd.service vethd.socket vethd-netns.socket
     path=$SYSCONFDIR/vethd/vethd.toml
     if [ -e "$DESTDIR$path" ] && ! as_installed; then
         echo "uninstall: $path is kept: it is not as it was installed"
         sed -i "\|^file $path$|d" "$record"
     fi
     rm -rf "$DESTDIR$lib"
-    [ -n "$DESTDIR" ] || rm -rf /run/vethd
+    [ -n "$DESTDIR" ] || rm -rf /run/vethd /var/lib/vethd
     sed -n 's/^file //p' "$record" | while read -r path; do rm -f "$DESTDIR$path"; done
     sed -n 's/^directory //p' "$record" | sort -r | while read -r path; do
         rmdir --ignore-fail-on-non-empty "$DESTDIR$path" 2>/dev/null || true

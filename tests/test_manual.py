@@ -21,6 +21,8 @@ from vethd.cni import request
 from vethd.config import Config
 from vethd.daemon.main import parser
 from vethd.daemon.reload import FIXED
+from vethd.docker.main import parser as docker_parser
+from vethd.docker.options import KNOWN
 from vethd.rpc.generate.files import table
 
 PAGES = sorted(SOURCES.glob("*.rst"))
@@ -47,7 +49,9 @@ def terms(text: str) -> list[str]:
     return re.findall(r"^\*\*([^*]+)\*\*", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["vethctl.8", "vethd-cni.8", "vethd.8", "vethd-oci.8", "vethd.toml.5"])
+@pytest.mark.parametrize(
+    "name", ["vethctl.8", "vethd-cni.8", "vethd-docker.8", "vethd.8", "vethd-oci.8", "vethd.toml.5"]
+)
 def test_man_shows_the_page(texts: dict[str, str], name: str, tmp_path: Path) -> None:
     page = tmp_path / name
     page.write_text(manual(texts[name]))
@@ -74,6 +78,12 @@ def test_vethd_has_the_options_and_commands_of_the_page(texts: dict[str, str]) -
     page = texts["vethd.8"]
     assert sorted(terms(section(page, "COMMANDS"))) == sorted(commands.choices)
     assert set(re.findall(r"^(--?[a-z-]+)", section(page, "OPTIONS"), re.MULTILINE)) == options(parser())
+
+
+def test_vethd_docker_has_the_options_of_the_page(texts: dict[str, str]) -> None:
+    page = texts["vethd-docker.8"]
+    assert set(re.findall(r"^(--?[a-z-]+)", section(page, "OPTIONS"), re.MULTILINE)) == options(docker_parser())
+    assert tuple(terms(section(page, "OPTIONS OF A NETWORK"))) == KNOWN
 
 
 def test_vethd_reads_the_environment_of_the_page(texts: dict[str, str]) -> None:

@@ -25,6 +25,8 @@ ELSEWHERE = {
     ("cli/session.py", "ctypes"): "a client, with its caller's rights",
     ("cli/session.py", "setns"): "the same",
     ("daemon/doctor.py", "ioctl"): "asks /dev/net/tun for its features, which needs no capability",
+    ("docker/conntrack.py", "AF_NETLINK"): "a process of its own, which has CAP_NET_ADMIN for the firewall",
+    ("docker/conntrack.py", "SOCK_RAW"): "the same",
     ("datapath/skb.py", "ctypes"): "addresses of its own buffers",
     ("worker/confine.py", "ctypes"): "gives privileges up",
     ("worker/confine.py", "setgroups"): "the same",

@@ -259,6 +259,18 @@ def test_a_mac_and_an_address_of_the_runtimes_choice(runtime: Make, container: C
     assert lab.remove("c1", place).status == 0
 
 
+def test_a_container_that_takes_over_an_address_is_reached_at_once(runtime: Make, container: Callable[[], str]) -> None:
+    """Its neighbours believe for half a minute what they know by ARP of the one that is gone."""
+    lab, near, places = runtime(bridge="cnitest0"), container(), [container(), container()]
+    assert lab.add("c0", near).status == 0
+    for number, place in enumerate(places, 1):
+        said = lab.add(f"c{number}", place, runtimeConfig={"ips": ["10.81.0.77/24"]}).document
+        assert address(said) == "10.81.0.77"
+        in_netns(near, "ping", "-c", "1", "-W", "5", "10.81.0.77")
+        assert lab.remove(f"c{number}", place).status == 0
+    assert lab.remove("c0", near).status == 0
+
+
 def test_as_podman_reloads_a_network(runtime: Make, container: Callable[[], str]) -> None:
     """It asks for what the container had by CNI_ARGS; host-local reads IP there, we MAC."""
     lab, place = runtime(bridge="cnitest0"), container()

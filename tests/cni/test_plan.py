@@ -38,6 +38,7 @@ def test_routed_through_the_host_as_ptp_does() -> None:
     assert asked.container == {
         "ifname": "eth0",
         "up": True,
+        "address": "02:76:0a:01:00:05",
         "addresses": [
             {"address": "10.1.0.5/24", "noprefixroute": True},
             {"address": "fd00::5/64", "noprefixroute": True},
@@ -113,6 +114,23 @@ def test_without_addresses_it_is_a_wire(more: dict[str, Any]) -> None:
     asked = planned([], **more)
     assert asked.host.get("addresses", []) == asked.container["addresses"] == asked.container["routes"] == []
     assert (asked.families, asked.sources) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("ips", "asked", "mac"),
+    [
+        ([V4, V6], None, "02:76:0a:01:00:05"),
+        ([V6, V4], None, "02:76:00:00:00:05"),
+        ([V4], "0A:00:27:00:00:07", "0a:00:27:00:00:07"),
+        ([], "0a:00:27:00:00:07", "0a:00:27:00:00:07"),
+        ([], None, None),
+    ],
+)
+def test_the_mac_address_is_what_was_asked_for_or_follows_from_the_first_ip_address(
+    ips: list[dict[str, Any]], asked: str | None, mac: str | None
+) -> None:
+    runtime = {} if asked is None else {"mac": asked}
+    assert planned(ips, bridge="br0", runtimeConfig=runtime).container.get("address") == mac
 
 
 def test_masquerading_is_for_the_containers_addresses() -> None:

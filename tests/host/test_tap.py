@@ -88,7 +88,7 @@ def test_a_name_that_is_taken_is_refused(host: HostThread, netns: Namespaces, by
         (errno.ENODEV, TunMissing, "modprobe tun"),
         (errno.ENXIO, TunMissing, "modprobe tun"),
         (errno.ENOTTY, TunMissing, "is not the tun device"),
-        (errno.EACCES, TunMissing, "read and write access"),
+        (errno.EACCES, TunMissing, "chmod 0666 /dev/net/tun"),
         (errno.EPERM, TunMissing, "CAP_NET_ADMIN"),
         (errno.ENOMEM, TunMissing, "dmesg"),
         (errno.EMFILE, LimitReached, "LimitNOFILE"),

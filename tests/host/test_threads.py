@@ -6,9 +6,11 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
+from tests.kit.waiting import eventually
 from vethd.host import netns as host_netns
 from vethd.host.threads import REAPERS, HostThreads
 
@@ -116,5 +118,12 @@ async def test_the_staging_namespace_goes_with_the_threads() -> None:
     await made.reap(int)
     await asyncio.to_thread(made.close)
     assert {thread.name for thread in threading.enumerate()} - names <= {"uvloop_0"}
-    tasks = [os.stat(f"/proc/self/task/{task}/ns/net").st_ino for task in os.listdir("/proc/self/task")]
-    assert identity[1] not in tasks
+    eventually(_namespaces_of_tasks, lambda found: identity[1] not in found, "the kernel has ended the threads, too")
+
+
+def _namespaces_of_tasks() -> set[int]:
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.add(os.stat(f"/proc/self/task/{task}/ns/net").st_ino)
+    return found

@@ -32,8 +32,9 @@ def as_user() -> list[str]:
 
 
 def _closed() -> Path | None:
-    """The first directory above the checkout that only its owner may pass."""
-    return next((each for each in reversed(CHECKOUT.parents) if not each.stat().st_mode & 0o001), None)
+    """The first directory on the way to the checkout that only its owner may pass; it may be the checkout itself."""
+    way = (*reversed(CHECKOUT.parents), CHECKOUT)
+    return next((each for each in way if not each.stat().st_mode & 0o001), None)
 
 
 def _script() -> str:
@@ -41,8 +42,10 @@ def _script() -> str:
     lines = ["mount -t tmpfs vth /mnt", "mknod -m 666 /mnt/tun c 10 200", "mount --bind /mnt/tun /dev/net/tun"]
     if (closed := _closed()) is not None:
         checkout = shlex.quote(str(CHECKOUT))
-        lines += ["mkdir /mnt/checkout", f"mount --bind {checkout} /mnt/checkout"]
-        lines += [f"mount -t tmpfs -o mode=755 vth {shlex.quote(str(closed))}", f"mkdir -p {checkout}"]
+        lines += ["mkdir -m 755 /mnt/open /mnt/checkout"]  # the upper one says who may pass
+        lines += [f"mount -t overlay -o lowerdir=/mnt/open:{checkout} vth /mnt/checkout"]
+        if closed != CHECKOUT:
+            lines += [f"mount -t tmpfs -o mode=755 vth {shlex.quote(str(closed))}", f"mkdir -p {checkout}"]
         lines += [f"mount --bind /mnt/checkout {checkout}"]
     return "; ".join([*lines, 'exec "$@"'])
 

@@ -35,6 +35,7 @@ class ContainerHost:
     """One such machine. `start` makes it, `close` ends everything in it.
 
     workdir: a directory of its own, seen from inside under the same name. cut: whether its vethd drops every frame.
+    services: programs that a test may start anew; the inventory has them without their pids.
     id: tells it from others that run at the same time, elsewhere.
     """
 
@@ -44,6 +45,7 @@ class ContainerHost:
         self.socket_directory = workdir / "vethd"
         self.daemon = HostDaemon(self)
         self.cut = False
+        self.services: set[str] = set()
         self.init = 0
         self._mounted: set[tuple[str, str]] = set()
         self.id = os.urandom(4).hex()
@@ -186,8 +188,15 @@ class ContainerHost:
             "rules": sorted(re.sub(r"counter packets \d+ bytes \d+", "counter", rules).splitlines()),
             "namespaces": sorted(entry.name for entry in self.path("/run/netns").iterdir()),
             "mounts": sorted(where for _number, where in self._mounts() - self._mounted if where != PODMAN_KEEPS),
-            "leases": sorted(str(path) for path in self.path("/var/lib/cni").rglob("*") if path.is_file()),
-            "processes": sorted(f"{pid} {name}" for pid, name in self.processes().items()),
+            "leases": sorted(
+                str(path)
+                for state in ("cni", "vethd")
+                for path in self.path(f"/var/lib/{state}").rglob("*")
+                if path.is_file()
+            ),
+            "processes": sorted(
+                name if name in self.services else f"{pid} {name}" for pid, name in self.processes().items()
+            ),
         }
 
     def processes(self) -> dict[int, str]:

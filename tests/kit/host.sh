@@ -12,24 +12,27 @@ mkdir -p /run/netns /run/lock /run/udev/data /run/vethd
 mount --make-shared --bind /run/netns /run/netns
 mount --bind "$at/vethd" /run/vethd
 mount -t overlay -o "lowerdir=$at/bin:/usr/local/bin" overlay /usr/local/bin
-for state in cni containers containerd docker lxc machines; do
+for state in cni containers containerd docker lxc machines vethd; do
     mkdir -p "/var/lib/$state"
     mount -t tmpfs -o mode=755 tmpfs "/var/lib/$state"
 done
 
-# Everybody may run the programs: a directory on the way to them that only root may enter gives way to an empty one.
+# Everybody may run the programs: where only root may enter the checkout or a directory above it, that gives way to an
+# empty one, and the checkout is shown with the mode of another directory.
 checkout=$(realpath "$0" | sed 's,/tests/kit/.*,,')
 closed=
-above=$(dirname "$checkout")
+above=$checkout
 while [ "$above" != / ]; do
     [ -z "$(find "$above" -maxdepth 0 ! -perm -1)" ] || closed=$above
     above=$(dirname "$above")
 done
 if [ -n "$closed" ]; then
-    mkdir /run/checkout
-    mount --bind "$checkout" /run/checkout
-    mount -t tmpfs -o mode=755 tmpfs "$closed"
-    mkdir -p "$checkout"
+    mkdir -m 755 /run/checkout /run/open
+    mount -t overlay -o "lowerdir=/run/open:$checkout" overlay /run/checkout
+    if [ "$closed" != "$checkout" ]; then
+        mount -t tmpfs -o mode=755 tmpfs "$closed"
+        mkdir -p "$checkout"
+    fi
     mount --move /run/checkout "$checkout"
     rmdir /run/checkout
 fi

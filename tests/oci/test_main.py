@@ -14,7 +14,7 @@ from vethd import __version__
 
 HOOK = str(PROGRAMS / "vethd-oci")
 #: Of ours, for a container without annotations about us.
-OURS = {"vethd", "vethd.oci", "vethd.oci.annotations", "vethd.oci.main"}
+OURS = {"vethd", "vethd.mac", "vethd.oci", "vethd.oci.annotations", "vethd.oci.main"}
 #: What the client brings along, needed only where something is asked for.
 CLIENT = {
     "vethd.rpc",

@@ -78,6 +78,7 @@ class House:
         config = Config.model_validate({"socket": self.socket, "worker": {"count": workers, "restart_window": 0.0}})
         logger = structlog.wrap_logger(structlog.testing.ReturnLogger(), processors=[self._collect])
         asyncio.get_running_loop().set_exception_handler(lambda _loop, told: self.unheard.append(repr(told)))
+        self._others = set(os.listdir("/proc/self/task"))
         self.supervisor = Supervisor(config, logger)
 
     def _collect(self, _logger: Any, level: str, line: Any) -> Any:
@@ -186,10 +187,10 @@ class House:
         return dict(sorted(kinds.items()))
 
     def _threads_astray(self) -> list[str]:
-        """Threads of this process that are neither at home nor in the staging namespace: they would pin one."""
+        """The supervisor's threads that are neither at home nor in the staging namespace: they would pin one."""
         allowed = {os.stat("/proc/self/ns/net").st_ino, os.fstat(self.supervisor.threads.staging).st_ino}
-        tasks = Path("/proc/self/task")
-        return [task.name for task in tasks.iterdir() if (task / "ns/net").stat().st_ino not in allowed]
+        tasks = [task for task in Path("/proc/self/task").iterdir() if task.name not in self._others]
+        return [task.name for task in tasks if (task / "ns/net").stat().st_ino not in allowed]
 
 
 async def assert_wire_has_mtu(a: PacketSocket, b: PacketSocket, mtu: int) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.kit.commands import ip
 from tests.kit.links import all_links, read_link
 from tests.pairs.faults import Fault, refuse
-from tests.pairs.house import House
+from tests.pairs.house import House, held
 from vethd.errors import KernelRefused, LimitReached, TunMissing, VethdError
 from vethd.host import netns as host_netns
 from vethd.host import steering, tap
@@ -86,6 +86,16 @@ async def test_each_call_that_fails_leaves_nothing(
     house: House, two: tuple[str, str], seam: str, placement: Placement
 ) -> None:
     await fail_each_call(house, two, SEAMS[seam], placement, numqueues=1)
+
+
+@pytest.mark.parametrize("seam", ["setns", "RTM_SETLINK", "TUNSETIFF"])
+async def test_nor_does_one_about_an_end_in_the_daemons_own_namespace(
+    house: House, two: tuple[str, str], seam: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(two[0]) as fd:
+        identity = host_netns.identity(fd)
+    monkeypatch.setattr(host_netns, "home", lambda: identity)
+    await fail_each_call(house, two, SEAMS[seam], "move", numqueues=1)
 
 
 @pytest.mark.parametrize("seam", SEVERAL)

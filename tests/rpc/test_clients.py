@@ -126,12 +126,13 @@ def test_ten_thousand_clients_one_after_the_other_leave_nothing(shared_daemon: D
     assert memory(shared_daemon.pid) - memory_before < 2 << 20
 
 
-def test_256_clients_at_once_leave_nothing(shared_daemon: Daemon) -> None:
-    shared_daemon.pairs()  # the kit's own connection, which stays
-    fds_before = len(open_files(shared_daemon.pid))
+def test_256_clients_at_once_leave_nothing(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon()
+    daemon.pairs()  # the kit's own connection, which stays
+    fds_before = len(open_files(daemon.pid))
     memory_before: int | None = None
     for _ in range(5):
-        talks = [Talk(shared_daemon.socket) for _ in range(255)]
+        talks = [Talk(daemon.socket) for _ in range(255)]
         for talk in talks:
             talk.send(LINE * 4)
         for talk in talks[::2]:
@@ -139,11 +140,11 @@ def test_256_clients_at_once_leave_nothing(shared_daemon: Daemon) -> None:
                 talk.hear(result(1))
         for talk in talks:
             talk.close()
-        eventually(lambda: len(open_files(shared_daemon.pid)), lambda count: count <= fds_before, "all are forgotten")
+        eventually(lambda: len(open_files(daemon.pid)), lambda count: count <= fds_before, "all are forgotten")
         if memory_before is None:  # the first time is for allocators and caches
-            memory_before = memory(shared_daemon.pid)
+            memory_before = memory(daemon.pid)
     assert memory_before is not None
-    assert memory(shared_daemon.pid) - memory_before < 2 << 20
+    assert memory(daemon.pid) - memory_before < 2 << 20
 
 
 def _ask_once(path: Path) -> None:
@@ -157,21 +158,25 @@ def _ask_once(path: Path) -> None:
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_256_clients_are_served_and_the_next_is_told_why_not(talker: Callable[..., Talk]) -> None:
-    talks = [talker() for _ in range(255)]  # the test kit's own connection is the 256th
+def test_256_clients_are_served_and_the_next_is_told_why_not(
+    start_daemon: Callable[..., Daemon], talker: Callable[..., Talk]
+) -> None:
+    daemon = start_daemon()
+    daemon.pairs()
+    talks = [talker(daemon.socket) for _ in range(255)]  # the test kit's own connection is the 256th
     for n, talk in enumerate(talks):
         talk.say(request(n, "link.list"))
     for n, talk in enumerate(talks):
         talk.hear(result(n, []))
     hint = "disconnect some, or raise clients in the configuration"
     for _ in range(3):
-        late = talker()
+        late = talker(daemon.socket)
         late.hear(refused(None, "limit_reached", "256 clients are connected", hint=hint))
         late.hear_hanging_up()
     talks[0].close()
 
     def served() -> bool:
-        talk = talker()
+        talk = talker(daemon.socket)
         try:
             talk.say(request(1, "link.list"))
             talk.hear(result(1, []))

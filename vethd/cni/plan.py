@@ -19,6 +19,7 @@ from vethd.cni.config import Network
 from vethd.cni.errors import DECODING_FAILURE, INVALID_CONFIG, CniError
 from vethd.cni.request import Request
 from vethd.cni.result import Result, family
+from vethd.mac import mac_of
 
 Interface: TypeAlias = "IPv4Interface | IPv6Interface"
 
@@ -92,8 +93,9 @@ def plan(request: Request, network: Network, given: Result) -> Plan:
     container: dict[str, Any] = {"ifname": request.ifname, "up": True}
     if network.mtu is not None:
         host["mtu"] = container["mtu"] = network.mtu
-    if network.mac is not None:
-        container["address"] = network.mac
+    mac = network.mac or (mac_of(given["ips"][0]["address"]) if given["ips"] else None)
+    if mac is not None:
+        container["address"] = mac
     bridge = None
     if network.bridge is None:
         _route_ends(host, container, interfaces, [_needed(gateway, network.ipam) for gateway in gateways])

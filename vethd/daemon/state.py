@@ -423,7 +423,7 @@ def _ask_the_kernel(uuid: UUID, a: int, b: int, numbers: tuple[int, ...]) -> Pai
         return None
     return PairEntry(
         uuid=uuid,
-        placement="inside" if found_a.netns == _opened_in(a) else "move",
+        placement="inside" if _is_inside(a, found_a) or _is_inside(b, found_b) else "move",
         origin="api",  # nobody but who asks for that deletes pairs of this origin
         carrier=found_a.info.carrier and found_b.info.carrier,
         numqueues=len(numbers) // 2,
@@ -449,10 +449,10 @@ def _asked(fd: int, found: Located, numbers: tuple[int, ...]) -> EndEntry:
     )
 
 
-def _opened_in(fd: int) -> tuple[int, int]:
-    """Identity of the namespace that a TAP was opened in."""
+def _is_inside(fd: int, found: Located) -> bool:
+    """Whether a TAP is where it was opened, and not for the sole reason that this is the daemon's own namespace."""
     there = netns.of_socket(fd)
     try:
-        return netns.identity(there)
+        return netns.identity(there) == found.netns != netns.home()
     finally:
         os.close(there)

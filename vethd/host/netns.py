@@ -73,6 +73,12 @@ def identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def home() -> tuple[int, int]:
+    """Identity of the daemon's own namespace, which its main thread never leaves: while it runs, that can't die."""
+    status = os.stat("/proc/self/ns/net")
+    return status.st_dev, status.st_ino
+
+
 def check(fd: int, what: str) -> None:
     """Raise NoSuchNetns, naming `what`, unless fd is a network namespace."""
     try:

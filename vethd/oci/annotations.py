@@ -10,14 +10,13 @@ told in the words of the annotation.
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
+
+from vethd.mac import mac_of
 
 PREFIX: Final = "vethd."
 _NETWORK: Final = "vethd.network."
-#: Locally administered, and with "v" as its second byte.
-_OURS: Final = b"\x02v"
 _EXAMPLE: Final = "vethd.network.eth0.addresses=10.88.0.2/24"
 #: How the daemon says which pair and end it speaks of, and which word then tells what is wrong with it.
 _PLACE: Final = re.compile(
@@ -154,7 +153,7 @@ def _pair(ifname: str, said: Mapping[str, Any], container: str, netns: str) -> d
         end, dot, field = OPTIONS[option].place.partition(".")
         if dot and field not in ("gateway", *_PORT):
             (host if end == "a" else inside)[field] = value
-    if "mac" not in said and (mac := _mac(said.get("addresses", ()))) is not None:
+    if "mac" not in said and "addresses" in said and (mac := mac_of(said["addresses"][0])) is not None:
         inside["address"] = mac
     if "mtu" in said:
         host["mtu"] = said["mtu"]
@@ -165,23 +164,6 @@ def _pair(ifname: str, said: Mapping[str, Any], container: str, netns: str) -> d
         inside["routes"] = inside.get("routes", []) + defaults
     labels = {**said.get("labels", {}), "container": container[:255], "interface": ifname}
     return {"a": host, "b": inside, "labels": labels, "origin": "oci"}
-
-
-def _mac(addresses: Sequence[str]) -> str | None:
-    """The MAC address that goes with the first of these, or None.
-
-    Always the same, so that a container that takes over an address is found by those who knew the former one: they
-    believe what they learned by ARP for half a minute, and the new one sends nothing that would tell them better.
-    """
-    for address in addresses[:1]:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                return ":".join(
-                    f"{byte:02x}" for byte in _OURS + socket.inet_pton(family, address.partition("/")[0])[-4:]
-                )
-            except OSError:
-                continue
-    return None
 
 
 def blamed(message: str, interfaces: Mapping[str, Mapping[str, Any]]) -> str:

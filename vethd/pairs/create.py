@@ -21,7 +21,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -292,45 +292,43 @@ def make_device(spec: EndSpec, placement: Placement, numqueues: int, staging: in
 
     there: requests from within the namespace where it belongs. Raises a VethdError; nothing is left then.
     """
+    moved = placement == "move" and netns.identity(spec.netns) != netns.home()
     # A moved TAP gets its name on arrival; so does one whose name is no text, because python-pytun takes nothing else.
     name = f"vethd{secrets.token_hex(5)}"
-    if placement == "inside" and spec.ifname.isprintable():
+    if not moved and spec.ifname.isprintable():
         name = spec.ifname
+    # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
+    address = spec.address or _random_address()
+    attributes: dict[str, Any] = {
+        "address": address,
+        "mtu": spec.mtu,
+        "txqlen": spec.txqueuelen,
+    }
+    if name != spec.ifname:
+        attributes["ifname"] = spec.ifname
     with ExitStack() as undo:
-        with step(spec, "creating it"):
-            if placement == "inside":
-                with netns.inside(spec.netns, staging):
-                    fds = tap.open_queues(name, numqueues)
-            else:
-                fds = tap.open_queues(name, numqueues)
+        with step(spec, "creating it"), nullcontext() if moved else netns.inside(spec.netns, staging):
+            fds = tap.open_queues(name, numqueues)
         for fd in fds:
             undo.callback(os.close, fd)
         with step(spec, "creating it"):
             limits.check_descriptor(max(fds), limits.KEPT_FROM_PAIRS)
         fd = fds[0]
+        if not moved:  # at once, because udev may look already
+            with step(spec, "setting its address"):
+                there.set_link(there.index(tap.current_name(fd)), **attributes)
         with step(spec, "setting offloads"):
             offload, hdr_len = tap.probe_offload(fd)
         if numqueues > 1:
             with step(spec, "steering its queues"):
                 steering.steer(fd)
-        # Set explicitly even when random: udev then takes it for the user's wish and leaves it alone.
-        address = spec.address or _random_address()
-        attributes: dict[str, Any] = {
-            "address": address,
-            "mtu": spec.mtu,
-            "txqlen": spec.txqueuelen,
-        }
-        if name != spec.ifname:
-            attributes["ifname"] = spec.ifname
         with step(spec, "placing it in its namespace"):
             with Rtnl() as here:
                 nsid = here.assign_nsid(spec.netns)
-                if placement == "move":
+                if moved:
                     here.set_link(here.index(tap.current_name(fd)), net_ns_fd=spec.netns, **attributes)
-            ifindex = there.index(tap.current_name(fd))
-            if placement == "inside":
-                there.set_link(ifindex, **attributes)
             ifname = tap.current_name(fd)
+            ifindex = there.index(ifname)
         with step(spec, "setting its qdisc"):
             there.set_noqueue(ifindex)
         undo.pop_all()

@@ -149,7 +149,9 @@ class StaticEnd(TypedDict):
     up: NotRequired[bool]
     """Set it up."""
     bridge: NotRequired[str | PortParams | None]
-    """Make it a port of this bridge, which must be in the namespace where the end belongs."""
+    """Make it a port of this bridge, which must be in the namespace where the end belongs, with either placement; a
+    bridge keeps no namespace alive.
+    """
     addresses: NotRequired[list[str | AddressParams]]
     """IP addresses that it gets; an IPv6 address can be used at once, without looking for duplicates (nodad)."""
     routes: NotRequired[list[RouteParams]]
@@ -600,7 +602,9 @@ class EndParams(TypedDict):
     up: NotRequired[bool]
     """Set it up."""
     bridge: NotRequired[str | PortParams | None]
-    """Make it a port of this bridge, which must be in the namespace where the end belongs."""
+    """Make it a port of this bridge, which must be in the namespace where the end belongs, with either placement; a
+    bridge keeps no namespace alive.
+    """
     addresses: NotRequired[list[str | AddressParams]]
     """IP addresses that it gets; an IPv6 address can be used at once, without looking for duplicates (nodad)."""
     routes: NotRequired[list[RouteParams]]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.kit.commands import Answer
@@ -102,15 +103,14 @@ class Podman:
 @contextmanager
 def podman_on(host: ContainerHost, rootfs: Path) -> Iterator[Podman]:
     """podman, whose containers, and the bridges of their networks, are taken away behind the body of the block."""
-    at = host.workdir / host.name("p")  # a short path: conmon has sockets there
-    at.mkdir()
-    podman = Podman(host, at, rootfs)
-    try:
-        yield podman
-    finally:
-        podman("rm", "--all", "--force", "--time", "0", check=False)
-        podman("pod", "rm", "--all", "--force", "--time", "0", check=False)
-        for link in host.run("ip", "-j", "link", "show", "type", "bridge").json():
-            host.run("ip", "link", "del", link["ifname"])
-        eventually(lambda: host.run("sh", "-c", CLEAR_CGROUPS).out, lambda left: left == "", "conmon has ended", 20)
-    assert podman.leased() == []
+    with TemporaryDirectory(prefix="vtp", dir="/tmp") as at:  # a short path: conmon has sockets there
+        podman = Podman(host, Path(at), rootfs)
+        try:
+            yield podman
+        finally:
+            podman("rm", "--all", "--force", "--time", "0", check=False)
+            podman("pod", "rm", "--all", "--force", "--time", "0", check=False)
+            for link in host.run("ip", "-j", "link", "show", "type", "bridge").json():
+                host.run("ip", "link", "del", link["ifname"])
+            eventually(lambda: host.run("sh", "-c", CLEAR_CGROUPS).out, lambda left: left == "", "conmon has ended", 20)
+        assert podman.leased() == []

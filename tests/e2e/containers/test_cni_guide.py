@@ -29,6 +29,12 @@ def test_the_sample_is_what_the_guide_shows() -> None:
     assert json.loads(text) == json.loads((SAMPLES / "10-vethd.conflist").read_text())["plugins"][0]
 
 
+def wait_until_deleted(host: ContainerHost, leases: Path) -> None:
+    """Return when the plugin has taken away every container; the lease is the last to go."""
+    eventually(host.daemon.pairs, lambda pairs: pairs == [], "the pairs are gone", 20)
+    eventually(lambda: leased(leases), lambda left: left == [], "the addresses are free", 20)
+
+
 @pytest.mark.parametrize("section", [name for name in CHAPTER if name])
 def test_as_the_guide_says(host: ContainerHost, tmp_path: Path, section: str) -> None:
     start, remove = CHAPTER[section]
@@ -38,6 +44,7 @@ def test_as_the_guide_says(host: ContainerHost, tmp_path: Path, section: str) ->
         (tmp_path / "containers.conf").write_text(CONTAINERS_CONF + NETWORK_CONF)
         if section.startswith("containerd"):
             stack.enter_context(page.containerd())
+        stack.callback(wait_until_deleted, host, tmp_path / "leases")
         stack.callback(page.do, "ip link del vethd0", check=False)
         stack.callback(page.do, remove, check=False)
         stack.callback(page.do, for_the_other(remove), check=False)
@@ -49,6 +56,5 @@ def test_as_the_guide_says(host: ContainerHost, tmp_path: Path, section: str) ->
         host.run("kill", "-KILL", str(web.pid))
         page.do(remove, check=False)
         page.do(for_the_other(remove))
-        eventually(host.daemon.pairs, lambda pairs: pairs == [], "the pairs are gone", 20)
-        eventually(lambda: leased(tmp_path / "leases"), lambda leases: leases == [], "the addresses are free", 20)
+        wait_until_deleted(host, tmp_path / "leases")
     eventually(lambda: host.run("sh", "-c", CLEAR_CGROUPS).out, lambda left: left == "", "conmon has ended", 20)
